@@ -1,0 +1,52 @@
+# Every target sets up .venv by itself; `make help` lists them.
+SHELL := /bin/bash
+PYTHON ?= python3
+PIP := .venv/bin/python -m pip
+TORCH := $(shell grep '^torch==' constraints.txt)
+RUN := .venv/.installed-run
+DEV := .venv/.installed-dev
+
+.DEFAULT_GOAL := help
+.PHONY: help demo test lint types imports bench docs clean
+
+help:  ## list the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
+
+demo: $(RUN)  ## train a language model plain and memoized side by side (under 3 minutes)
+	OMP_WAIT_POLICY=passive .venv/bin/memograd demo $(ARGS)
+
+test: $(DEV)  ## run every test, slow ones too; the gpu tests where there is a GPU
+	.venv/bin/python -m pytest $(ARGS)
+
+lint: imports  ## ruff (rules and format) and the import contracts
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+
+imports: $(DEV)  ## the import contracts alone: one way, and a plain core without libraries
+	.venv/bin/lint-imports --no-cache
+
+types: $(DEV)  ## basedpyright, strict, over src
+	.venv/bin/basedpyright
+
+bench: $(RUN)  ## run each script in bench/; each prints its table
+	@set -e; for script in bench/*.py; do echo "== $$script"; OMP_WAIT_POLICY=passive .venv/bin/python "$$script"; done
+
+docs: $(DEV)  ## run the examples of docs, README and docstrings; check links and line budgets
+	.venv/bin/python -m pytest tests/docs --doctest-modules src/memograd $(ARGS)
+
+clean:  ## remove .venv and everything that tools have written
+	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
+	find src tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+.venv/bin/python:
+	$(PYTHON) -m venv .venv
+
+# torch goes first and alone, so that nothing after it can resolve to another build of it.
+$(RUN): pyproject.toml constraints.txt | .venv/bin/python
+	$(PIP) install --quiet '$(TORCH)'
+	$(PIP) install --quiet -c constraints.txt -e '.[torch,cli]'
+	@touch $@
+
+$(DEV): $(RUN)
+	$(PIP) install --quiet -c constraints.txt -e '.[dev]'
+	@touch $@
