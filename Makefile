@@ -32,7 +32,7 @@ bench: $(RUN)  ## run each script in bench/; each prints its table
 	@set -e; for script in bench/*.py; do echo "== $$script"; OMP_WAIT_POLICY=passive .venv/bin/python "$$script"; done
 
 docs: $(DEV)  ## run the examples of docs, README and docstrings; check links and line budgets
-	.venv/bin/python -m pytest tests/docs --doctest-modules src/memograd $(ARGS)
+	.venv/bin/python -m pytest tests/docs $(ARGS)
 
 clean:  ## remove .venv and everything that tools have written
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
