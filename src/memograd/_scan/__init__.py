@@ -1,0 +1,1 @@
+"""Memoize states along a sequence: ``memo.scan(rnn)``."""

@@ -1,0 +1,175 @@
+"""The backward pass of one recurrent layer over a trie: every node once, what comes back summed first."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from memograd._scan._buffers import Loan
+from memograd._scan._forward import Run
+from memograd._scan._levels import FAN, Levels, inputs
+
+
+class Backward:
+    """Gradients of one layer, from its forward pass and the gradients of its outputs.
+
+    They run over the trie itself, or over all rows of the batch with the trie's factors: then each row gets an input
+    gradient of its own, and only the forward pass and the weights' products are shared.
+
+    Args:
+        run: the forward pass.
+        levels: what the gradients run over: the forward pass's own levels, or those of all rows.
+        node: (positions,) the node of each position, None where the two are one.
+        dy: (positions, R) gradient of the outputs, None for zero.
+        dc: (len(levels.ends), H) gradient of the memories given out, None for zero.
+        wants_x: whether ``dx`` is wanted.
+
+    Attributes:
+        dx: gradient of the input, of its shape; None where not wanted.
+        dh0, dc0: gradients of the first state's rows.
+        ih, hh, b_x, b_h, hr: gradients of the arranged weights, None where there is no such weight.
+    """
+
+    def __init__(
+        self, run: Run, levels: Levels, node: Tensor | None, dy: Tensor | None, dc: Tensor | None, wants_x: bool
+    ) -> None:
+        w, x = run.w, run.x
+        self.run, self.levels, self.node, self.dy, self.dc = run, levels, node, dy, dc
+        self.ih, self.hh = torch.zeros_like(w.ih), torch.zeros_like(w.hh)
+        self.b_x, self.b_h, self.hr = _zeros(w.b_x), _zeros(w.b_h), _zeros(w.hr)
+        self._table = x.new_zeros(len(x), w.ih.shape[0]) if run.distinct else None
+        self.dx = x.new_zeros(x.shape) if wants_x else None
+        self._dh = self._incoming(len(levels) - 1)
+        self._dmemory = self._incoming_memory(len(levels) - 1, None)
+        self._run()
+        self.dh0, self.dc0 = self._dh, self._dmemory
+
+    def _run(self) -> None:
+        levels, run = self.levels, self.run
+        scratch = Loan(levels.widest_chunk, run.cell.grads * run.w.size, run.x).tensor
+        for chunk in reversed(list(levels.chunks())):
+            first, last = levels.starts[chunk.start], levels.starts[chunk.stop]
+            grads = scratch[: last - first]
+            for level in reversed(chunk):
+                a, b = levels.starts[level], levels.starts[level + 1]
+                self._level(level, grads[a - first : b - first])
+            self._products(chunk, grads)
+        if self._table is not None:
+            self._distinct_products(self._table)
+
+    def _level(self, level: int, grads: Tensor) -> None:
+        """Take the gradients of a level back to its parents'."""
+        run, w = self.run, self.run.w
+        dh = self._dh
+        if w.hr is not None:
+            self._project(level, dh)
+            dh = dh @ w.hr
+        past = run.cell.back(dh, self._dmemory, self._factors(level), grads)
+        parent = self.levels.parents(level)
+        through = grads[:, w.h_columns]
+        incoming, memory = self._incoming(level - 1), self._incoming_memory(level - 1, self._dmemory, parent)
+        if parent is not None and len(grads) > FAN * len(incoming):
+            summed = grads.new_zeros(len(incoming), w.hh.shape[0]).index_add_(0, parent, through)
+            self._dh = incoming.addmm_(summed, w.hh)
+            if past is not None:
+                self._dh.index_add_(0, parent, past)
+        else:
+            arriving = through @ w.hh if past is None else torch.addmm(past, through, w.hh)
+            self._dh = _onto_parents(incoming, arriving, parent)
+        self._dmemory = memory
+
+    def _incoming(self, level: int) -> Tensor:
+        """Give the gradient of a level's outputs that comes from outside; level -1 is the first state."""
+        if level < 0:
+            return self.run.x.new_zeros(self.levels.roots, self.run.y.shape[1])
+        a, b = self.levels.starts[level], self.levels.starts[level + 1]
+        if self.dy is None:
+            return self.run.x.new_zeros(b - a, self.run.y.shape[1])
+        return self.dy[a:b].clone()
+
+    def _incoming_memory(self, level: int, below: Tensor | None, parent: Tensor | None = None) -> Tensor | None:
+        """Sum the gradients of a level's memories: from outside and from the level below."""
+        if not self.run.cell.has_memory:
+            return None
+        levels, size = self.levels, self.run.w.size
+        width = levels.starts[level + 1] - levels.starts[level] if level >= 0 else levels.roots
+        if below is not None and parent is None and len(below) == width:
+            total = below
+        else:
+            total = self.run.x.new_zeros(width, size)
+            if below is not None:
+                total = _onto_parents(total, below, parent)
+        if level >= 0 and self.dc is not None:
+            i, j = levels.ends_starts[level], levels.ends_starts[level + 1]
+            total.index_add_(0, levels.ends[i:j] - levels.starts[level], self.dc[i:j])
+        return total
+
+    def _factors(self, level: int) -> Tensor:
+        assert self.run.factors is not None
+        a, b = self.levels.starts[level], self.levels.starts[level + 1]
+        if self.node is None:
+            return self.run.factors.tensor[a:b]
+        return self.run.factors.tensor.index_select(0, self.node[a:b])
+
+    def _project(self, level: int, dh: Tensor) -> None:
+        """Add a level's share to the gradient of the projection."""
+        assert self.run.inner is not None and self.hr is not None
+        a, b = self.levels.starts[level], self.levels.starts[level + 1]
+        inner = self.run.inner[a:b] if self.node is None else self.run.inner.index_select(0, self.node[a:b])
+        self.hr.addmm_(dh.t(), inner)
+
+    def _products(self, chunk: range, grads: Tensor) -> None:
+        """Add a chunk's share to the gradients of the weights and of the input."""
+        run, w = self.run, self.run.w
+        first, last = self.levels.starts[chunk.start], self.levels.starts[chunk.stop]
+        if self.dx is not None and self._table is None:
+            dx = grads[:, w.x_columns] @ w.ih
+            if self.node is None and self.levels.source is not None:
+                self.dx.index_add_(0, self.levels.source[first:last], dx)
+            else:
+                self.dx[first:last] = dx
+        if self.node is not None:
+            a, b = run.levels.starts[chunk.start], run.levels.starts[chunk.stop]
+            grads = grads.new_zeros(b - a, grads.shape[1]).index_add_(0, self.node[first:last] - a, grads)
+            first, last = a, b
+        through = grads[:, w.h_columns]
+        self._hidden_products(chunk, through)
+        if self.b_h is not None:
+            self.b_h += through.sum(0)
+        if self._table is not None:
+            assert run.levels.source is not None
+            self._table.index_add_(0, run.levels.source[first:last], grads[:, w.x_columns])
+        else:
+            self.ih.addmm_(grads[:, w.x_columns].t(), inputs(run.x, run.levels, first, last))
+            if self.b_x is not None:
+                self.b_x += grads[:, w.x_columns].sum(0)
+
+    def _hidden_products(self, chunk: range, through: Tensor) -> None:
+        run, levels = self.run, self.run.levels
+        first, last = levels.starts[chunk.start], levels.starts[chunk.stop]
+        if chunk.start == 0:
+            roots = levels.starts[1]
+            self.hh.addmm_(through[:roots].t(), run.h0.index_select(0, levels.parent[:roots]))
+            through, first = through[roots:], roots
+        if first < last:
+            self.hh.addmm_(through.t(), run.y.index_select(0, levels.above[first:last]))
+
+    def _distinct_products(self, table: Tensor) -> None:
+        """Multiply what came back onto each distinct input row."""
+        self.ih = table.t() @ self.run.x
+        if self.b_x is not None:
+            self.b_x = table.sum(0)
+        if self.dx is not None:
+            self.dx = table @ self.run.w.ih
+
+
+def _zeros(w: Tensor | None) -> Tensor | None:
+    return None if w is None else torch.zeros_like(w)
+
+
+def _onto_parents(total: Tensor, arriving: Tensor, parent: Tensor | None) -> Tensor:
+    """Add what arrives from children to their parents' ``total``."""
+    if parent is not None:
+        return total.index_add_(0, parent, arriving)
+    total[: len(arriving)] += arriving
+    return total

@@ -1,0 +1,230 @@
+"""A plain module's input and states, as positions and rows; its outputs, as the plain module lays them out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor, _VF, nn
+from torch.nn.utils.rnn import PackedSequence
+
+from memograd._scan._stack import Stack, States
+from memograd._share._bits import exact_keys, trie_of
+from memograd._share._shared import Shared
+from memograd._share._trie import Rows, Trie, build
+
+if TYPE_CHECKING:
+    from memograd._share._trie import Ints
+
+
+@dataclass(frozen=True)
+class First:
+    """First states of a batch's rows.
+
+    Attributes:
+        states: (layers x directions, B, size), rows in the batch's order.
+        root: (B,) equal numbers where a row's states are equal to the bit; None where all are zero.
+    """
+
+    states: States
+    root: Ints | None
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A batch that the engines can take.
+
+    Attributes:
+        input: as it was given.
+        x: (places, E) its vectors.
+        place: (steps,) where in ``x`` each position's vector stands.
+        rows: the positions.
+        batch_first: of a padded input, and of the ``Shared`` that is made of it.
+    """
+
+    input: Tensor | PackedSequence
+    x: Tensor
+    place: Ints
+    rows: Rows
+    batch_first: bool
+
+    @staticmethod
+    def of(module: nn.RNNBase, input: Any) -> Batch | None:
+        """Take an input apart; None where the plain module is to judge it, or has nothing to share."""
+        packed = isinstance(input, PackedSequence)
+        data = input.data if packed else input
+        if not _plain_tensor(data) or data.dim() != (2 if packed else 3) or data.numel() == 0:
+            return None
+        if data.shape[-1] != module.input_size or not _dtype_fits(module, data):
+            return None
+        if packed:
+            rows = _packed_rows(input)
+            return None if rows is None else Batch(input, data, np.arange(rows.steps), rows, False)
+        size, horizon = data.shape[:2] if module.batch_first else (data.shape[1], data.shape[0])
+        rows = Rows.of(np.full(size, horizon))
+        place = rows.rows * horizon + rows.times if module.batch_first else np.arange(rows.steps)
+        return Batch(input, data.reshape(-1, data.shape[-1]), place, rows, module.batch_first)
+
+    def positions(self) -> Tensor:
+        """(steps, E) the vectors, position by position."""
+        if isinstance(self.input, PackedSequence) or not self.batch_first:
+            return self.x
+        return self.input.transpose(0, 1).reshape(self.x.shape)
+
+    def trie(self, names: Ints | None, root: Ints | None) -> Trie:
+        """Merge the common prefixes of the rows."""
+        if names is not None:
+            return build(names, self.rows, root)
+        return trie_of(self.x, self.place, self.rows, root)
+
+    def names(self, keys: Any) -> Ints:
+        """Give the keys of the positions.
+
+        Raises:
+            TypeError: keys are not integers.
+            ValueError: their shape is not the input's.
+        """
+        data = keys.data if isinstance(keys, PackedSequence) else keys
+        if not isinstance(data, Tensor) or data.is_floating_point() or data.is_complex() or data.dtype == torch.bool:
+            got = data.dtype if isinstance(data, Tensor) else type(data).__name__
+            raise TypeError(f"memo.scan: got keys of {got}; expected an integer tensor, such as token ids. Write ids.long().")
+        expected = self.input.data.shape[:-1]
+        if data.shape != expected:
+            raise ValueError(
+                f"memo.scan: got keys of shape {tuple(data.shape)}; expected {tuple(expected)}, one for each vector of the "
+                f"input{' in its packed order' if isinstance(self.input, PackedSequence) else ''}."
+            )
+        return data.detach().reshape(-1).cpu().numpy().astype(np.int64)[self.place]
+
+    def first_states(self, module: nn.RNNBase, hx: Any) -> First | None:
+        """Give the rows' first states, None where ``hx`` is for the plain module to judge."""
+        shapes = _state_shapes(module, len(self.rows))
+        if hx is None:
+            return First(States(*_zeros(shapes, self.x)), None)
+        given = hx if module.mode == "LSTM" else (hx,)
+        if not isinstance(given, tuple) or len(given) != len(shapes):
+            return None
+        for state, shape in zip(given, shapes, strict=True):
+            if not _plain_tensor(state) or state.shape != shape or state.device != self.x.device:
+                return None
+            if state.dtype != self.x.dtype and not torch.is_autocast_enabled(self.x.device.type):
+                return None
+        bits = [exact_keys(state.transpose(0, 1)) for state in given]
+        root = bits[0] * (int(bits[-1].max()) + 1) + bits[-1]
+        return First(States(given[0], given[1] if len(given) > 1 else None), root)
+
+    def last_states(self, last: States, dtype: torch.dtype) -> Any:
+        """Give last states as the plain module does."""
+        return last.h.to(dtype) if last.c is None else (last.h.to(dtype), last.c.to(dtype))
+
+    def laid_out(self, y: Tensor) -> Tensor | PackedSequence:
+        """Give (steps, R) outputs as the plain module does, strides and all."""
+        if isinstance(self.input, PackedSequence):
+            return PackedSequence(y, self.input.batch_sizes, self.input.sorted_indices, self.input.unsorted_indices)
+        table = y.view(self.rows.horizon, len(self.rows), -1)
+        return table.transpose(0, 1) if self.batch_first else table
+
+    def result_dtype(self, stack: Stack) -> torch.dtype:
+        """Give the type that the plain module's results have."""
+        if not torch.is_autocast_enabled(self.x.device.type):
+            return self.x.dtype
+        return _autocast_dtype(stack, self.x, isinstance(self.input, PackedSequence))
+
+
+def shared_first_states(module: nn.RNNBase, s: Shared, hx: Any) -> States:
+    """Give the first states of a ``Shared``'s roots.
+
+    Raises:
+        ValueError: the shapes do not fit, or rows that share a prefix have different states.
+    """
+    roots = len(s.trie.root_row)
+    shapes = _state_shapes(module, roots)
+    if hx is None:
+        return States(*_zeros(shapes, s.distinct))
+    given = hx if isinstance(hx, tuple) else (hx,)
+    if len(given) != len(shapes) or not all(isinstance(state, Tensor) for state in given):
+        raise ValueError(f"memo.scan: got states of {type(hx).__name__}; expected {_expected(module, s)}.")
+    found = [_of_roots(module, s, state, shape) for state, shape in zip(given, shapes, strict=True)]
+    return States(found[0], found[1] if len(found) > 1 else None)
+
+
+def _of_roots(module: nn.RNNBase, s: Shared, state: Tensor, shape: tuple[int, int, int]) -> Tensor:
+    depth, roots, size = shape
+    if state.shape == (depth, 1, size):
+        return state.expand(depth, roots, size)
+    if state.shape != (depth, len(s.trie.rows), size):
+        raise ValueError(f"memo.scan: got states of shape {tuple(state.shape)}; expected {_expected(module, s)}.")
+    differs = np.unique(exact_keys(state.transpose(0, 1)) * roots + s.trie.root).size > roots
+    if differs or state.requires_grad:
+        what = "that require grad, one a row," if not differs else "that differ between rows that share a prefix"
+        raise ValueError(
+            f"memo.scan: got states {what} with a Shared input; expected {_expected(module, s)}. "
+            "Pass one state of shape (layers, 1, H), or the dense input with keys=ids."
+        )
+    return state.index_select(1, torch.from_numpy(s.trie.root_row).to(state.device))
+
+
+def _expected(module: nn.RNNBase, s: Shared) -> str:
+    shapes = [f"({d}, 1 or {len(s.trie.rows)}, {size})" for d, _, size in _state_shapes(module, 1)]
+    return shapes[0] if len(shapes) == 1 else f"a tuple of {shapes[0]} and {shapes[1]}"
+
+
+def _state_shapes(module: nn.RNNBase, rows: int) -> list[tuple[int, int, int]]:
+    depth = module.num_layers * (2 if module.bidirectional else 1)
+    shapes = [(depth, rows, module.proj_size or module.hidden_size)]
+    return [*shapes, (depth, rows, module.hidden_size)] if module.mode == "LSTM" else shapes
+
+
+def _zeros(shapes: list[tuple[int, int, int]], like: Tensor) -> list[Tensor | None]:
+    zeros: list[Tensor | None] = [torch.zeros(shape, dtype=like.dtype, device=like.device) for shape in shapes]
+    return zeros if len(zeros) > 1 else [*zeros, None]
+
+
+def _plain_tensor(x: Any) -> bool:
+    """Say whether a value is a tensor whose content can be read: no subclass, no transform, nothing traced."""
+    return (
+        type(x) in (Tensor, nn.Parameter)
+        and x.device.type in ("cpu", "cuda")
+        and x.layout == torch.strided
+        and x.is_floating_point()
+        and not torch.jit.is_tracing()
+        and torch._C._functorch.peek_interpreter_stack() is None
+        and torch.autograd.forward_ad._current_level < 0
+    )
+
+
+def _dtype_fits(module: nn.RNNBase, x: Tensor) -> bool:
+    weight = getattr(module, module._flat_weights_names[0])
+    autocast = torch.is_autocast_enabled(x.device.type)
+    return _plain_tensor(weight) and weight.device == x.device and (weight.dtype == x.dtype or autocast)
+
+
+def _packed_rows(packed: PackedSequence) -> Rows | None:
+    widths = packed.batch_sizes.numpy()
+    if packed.batch_sizes.device.type != "cpu" or int(widths.sum()) != len(packed.data) or not len(widths):
+        return None
+    size = int(widths[0])
+    ordered = np.searchsorted(-widths, -np.arange(size), side="left")  # steps of the k-th longest row: widths > k
+    order = np.arange(size) if packed.sorted_indices is None else packed.sorted_indices.cpu().numpy()
+    lengths = np.empty(size, np.int64)
+    lengths[order] = ordered
+    return Rows.of(lengths, order)
+
+
+def _autocast_dtype(stack: Stack, x: Tensor, packed: bool) -> torch.dtype:
+    """Ask the plain kernel what it would give, on one step of two rows."""
+    flat = [w for of_layer in stack.weights for of_direction in of_layer for w in of_direction]
+    tiny = x.new_zeros((2, x.shape[1]) if packed else (1, 2, x.shape[1]))
+    w = stack.at(0, 0)
+    depth = len(stack.weights) * (2 if stack.bidirectional else 1)
+    size = w.hh.shape[1], w.hh.shape[0] // stack.cell.gates
+    hx = [x.new_zeros(depth, 2, s) for s in size]
+    options = (flat, stack.bias, len(stack.weights), 0.0, False, stack.bidirectional)
+    state = tuple(hx) if stack.cell.has_memory else hx[0]
+    run = getattr(_VF, stack.mode.lower())
+    with torch.no_grad():
+        if packed:
+            return run(tiny, torch.tensor([2]), state, *options)[0].dtype
+        return run(tiny, state, *options, False)[0].dtype

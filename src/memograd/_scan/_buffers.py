@@ -1,0 +1,51 @@
+"""Large scratch memory that goes from one training step to the next.
+
+On a CPU the allocator gives large blocks back to the system when they are freed, and the first touch of every fresh
+page of the next step costs more than the arithmetic done on it. CUDA's allocator keeps its blocks for this reason;
+here the factors kept for backward do the same: a block is lent to a graph, and comes back when the graph is freed.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import torch
+from torch import Tensor
+
+_KEPT = 4  # blocks; a stack of more layers than that borrows the rest anew
+_idle: list[Tensor] = []
+_lock = threading.RLock()  # a loan may be dropped by the collector while its own thread holds the lock
+
+
+def release_buffers() -> None:
+    """Give the memory that is kept for the next step back to the system."""
+    _idle.clear()
+
+
+class Loan:
+    """A block of memory on loan, given back when the loan is dropped.
+
+    Attributes:
+        tensor: (rows, columns), uninitialized.
+    """
+
+    def __init__(self, rows: int, columns: int, like: Tensor) -> None:
+        self._block = _fitting(rows * columns * like.element_size(), like.device)
+        flat = self._block[: rows * columns * like.element_size()].view(like.dtype)
+        self.tensor = flat.view(rows, columns)
+
+    def __del__(self) -> None:
+        if self._block.device.type == "cpu":
+            with _lock:
+                _idle.append(self._block)
+                _idle.sort(key=Tensor.numel)
+                del _idle[:-_KEPT]
+
+
+def _fitting(nbytes: int, device: torch.device) -> Tensor:
+    """Take the smallest idle block that fits, unless it would be mostly empty."""
+    with _lock:
+        for place, block in enumerate(_idle):
+            if device.type == "cpu" and nbytes <= block.numel() <= max(2 * nbytes, 1 << 20):
+                return _idle.pop(place)
+    return torch.empty(nbytes, dtype=torch.uint8, device=device)

@@ -1,0 +1,83 @@
+"""What one direction of a recurrent layer runs over, as tensors on its device."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from memograd._scan._layer import Spread
+from memograd._scan._levels import Levels
+from memograd._share._trie import Rows, Trie, build, chains
+
+
+@dataclass(frozen=True)
+class Direction:
+    """A trie of prefixes, or of suffixes: then its positions are those of the rows read from their ends.
+
+    Attributes:
+        trie: the distinct prefixes or suffixes.
+        flip: (steps,) the position that stands at each position of ``trie``, None where read from the start.
+        device: where the tensors are.
+    """
+
+    trie: Trie
+    flip: np.ndarray | None
+    device: torch.device
+
+    def levels(self, source: np.ndarray | None, begin: int = 0, stop: int | None = None) -> Levels:
+        """Give a range of the trie's levels; the last one and every row's last node give out their memories."""
+        trie = self.trie
+        stop = trie.levels if stop is None else stop
+        a, b = int(trie.starts[begin]), int(trie.starts[stop])
+        starts = trie.starts[begin : stop + 1] - a
+        parent = trie.parent[a:b]
+        above = parent + np.repeat(np.concatenate([[0], starts[:-2]]), np.diff(starts)) if b > a else parent
+        ends = self.ends
+        ends = ends[(ends >= a) & (ends < b)] - a
+        if stop < trie.levels:
+            ends = np.union1d(ends, np.arange(starts[-2], starts[-1]))
+        return Levels(
+            starts=tuple(starts.tolist()),
+            straight=tuple(trie.straight[begin:stop].tolist()),
+            parent=self.tensor(parent),
+            above=self.tensor(above),
+            source=None if source is None else self.tensor(source[a:b]),
+            ends=self.tensor(ends),
+            ends_starts=tuple(np.searchsorted(ends, starts).tolist()),
+            roots=len(trie.root_row) if begin == 0 else int(trie.starts[begin] - trie.starts[begin - 1]),
+        )
+
+    @property
+    def ends(self) -> np.ndarray:
+        """(k,) ascending, the nodes at which a row ends."""
+        return np.unique(self.trie.last[self.trie.last >= 0])
+
+    def spread(self) -> Spread:
+        """Give all rows, each with gradients of its own."""
+        rows = self.trie.rows
+        every = Direction(chains(rows, np.arange(len(rows))), None, self.device)
+        levels = every.levels(None)
+        nodes = self.trie.node[every.ends]
+        return Spread(
+            levels,
+            node=self.tensor(self.trie.node),
+            end=self.tensor(np.searchsorted(self.ends, nodes)),
+            root=self.tensor(self.trie.root_row),
+        )
+
+    def tensor(self, array: np.ndarray) -> Tensor:
+        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+
+
+def whole_rows(trie: Trie) -> Trie:
+    """Merge equal rows and nothing else: what a layer above a bidirectional one can share, since it has seen both ends."""
+    return build(trie.last[trie.rows.rows], trie.rows, trie.root)
+
+
+def suffixes(keys: np.ndarray, rows: Rows, root: np.ndarray) -> tuple[Trie, np.ndarray]:
+    """Give the trie of rows read from their ends, and the position at each of its positions."""
+    flip = rows.reversed()
+    return build(keys[flip], rows, root), flip

@@ -1,0 +1,114 @@
+"""One recurrent layer over a trie as one node of the autograd graph."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+from memograd._scan._backward import Backward
+from memograd._scan._cells import Cell
+from memograd._scan._forward import Run, forward
+from memograd._scan._levels import Arranged, Levels, Weights
+
+
+@dataclass(frozen=True)
+class Spread:
+    """All rows of a batch, each with gradients of its own, over the nodes of a trie.
+
+    Attributes:
+        levels: the rows as chains that share nothing; its nodes are the positions of the batch.
+        node: (positions,) the node of each position.
+        end: for each of ``levels.ends`` which of the trie's ends it is.
+        root: (rows,) the row of ``levels`` that each root of the trie stands for.
+    """
+
+    levels: Levels
+    node: Tensor
+    end: Tensor
+    root: Tensor
+
+
+def layer(
+    cell: type[Cell], w: Weights, levels: Levels, x: Tensor, h0: Tensor, c0: Tensor | None, spread: Spread | None = None
+) -> tuple[Tensor, Tensor]:
+    """Run a layer over a trie, differentiably.
+
+    Gradients are exact for what there is one of per node (weights, ``x`` and ``h0`` of a trie). Where each row is to
+    have a gradient of its own, ``spread`` is given and ``x``, ``h0``, ``c0`` and the results are those of the rows.
+
+    Args:
+        cell: the recurrent step.
+        w: its weights.
+        levels: the trie; ``levels.source`` points into ``x``.
+        x: (rows, E) inputs; with ``spread`` (positions, E).
+        h0: (roots, R) first states; with ``spread`` (B, R).
+        c0: (roots, H) first memories likewise, None for a cell without one.
+        spread: the rows.
+
+    Halves are computed in float32, whatever autocast says: what is rounded is the result.
+
+    Returns:
+        Outputs (n, R) and memories of ``levels.ends`` (k, H); with ``spread`` those of its positions and ends.
+    """
+    dtype = torch.float64 if w.hh.dtype == torch.float64 else torch.float32
+    wide = [None if t is None else t.to(dtype) for t in (x, h0, c0, *w)]
+    y, c = _Layer.apply(cell, levels, spread, *wide)  # pyright: ignore
+    return y.to(x.dtype), c.to(x.dtype)
+
+
+class _Layer(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        ctx: Any, cell: type[Cell], levels: Levels, spread: Spread | None, x: Tensor, h0: Tensor, c0: Tensor | None,
+        *w: Tensor | None,
+    ) -> tuple[Tensor, Tensor]:  # fmt: skip
+        roots = (h0, c0) if spread is None else (h0[spread.root], None if c0 is None else c0[spread.root])
+        keep = any(ctx.needs_input_grad)
+        with torch.autocast(x.device.type, enabled=False):
+            run = forward(cell, Arranged(cell, Weights(*w)), levels, x, *roots, keep=keep)
+        ctx.cell, ctx.levels, ctx.spread, ctx.x_rows = cell, levels, spread, x.shape
+        ctx.factors, ctx.inner, ctx.distinct = run.factors, run.inner, run.distinct
+        ctx.save_for_backward(x, roots[0], run.y, *w)
+        ctx.set_materialize_grads(False)
+        if spread is None:
+            return run.y, run.c
+        return run.y.index_select(0, spread.node), run.c.index_select(0, spread.end) if cell.has_memory else run.c
+
+    @staticmethod
+    def backward(ctx: Any, dy: Tensor | None, dc: Tensor | None) -> tuple[Any, ...]:  # pyright: ignore
+        x, h0, y, *w = ctx.saved_tensors
+        arranged = Arranged(ctx.cell, Weights(*w))
+        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+            run = Run(ctx.cell, arranged, ctx.levels, x, h0, y, y, ctx.factors, ctx.inner, ctx.distinct)
+            levels, node = (ctx.levels, None) if ctx.spread is None else (ctx.spread.levels, ctx.spread.node)
+            got = Backward(run, levels, node, dy, dc, wants_x=ctx.needs_input_grad[3])
+            grads = (got.dx, got.dh0, got.dc0, *_in_order(ctx.cell, got))
+        wanted = [g if needed else None for g, needed in zip(grads, ctx.needs_input_grad[3:], strict=True)]
+        if torch.is_grad_enabled():
+            wanted = _Once.apply(*wanted)
+        return (None, None, None, *wanted)
+
+
+def _in_order(cell: type[Cell], got: Backward) -> tuple[Tensor | None, ...]:
+    """Give the weights' gradients in the order of ``Weights``."""
+    b_x = None if got.b_x is None else cell.restore(got.b_x)
+    return cell.restore(got.ih), got.hh, b_x, b_x if cell.merged else got.b_h, got.hr
+
+
+class _Once(torch.autograd.Function):
+    """Gradients that cannot be differentiated again."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
+        return tuple(None if g is None else g.view_as(g) for g in grads)
+
+    @staticmethod
+    def backward(ctx: FunctionCtx, *grads: Tensor | None) -> Any:
+        raise RuntimeError(
+            "memo.scan: double backward is not supported: the gradients of a memoized recurrent layer were "
+            "differentiated again. Run that part on the plain module, which shares the weights: scan.__wrapped__(x)."
+        )

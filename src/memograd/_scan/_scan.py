@@ -1,0 +1,243 @@
+"""``memo.scan(rnn)``: a recurrent module that computes every shared prefix of a batch once.
+
+Rows of a batch that begin with the same inputs, from the same state, pass through the same states. They are
+merged into a trie (``_share._trie``); forward, every node is computed once; backward, what comes back from all rows is
+summed onto the node first and taken back once. For a module that has seen both ends of a row (bidirectional), the
+reverse direction shares suffixes, and the layers above share equal rows.
+
+What the plain call would draw independently is not shared: in training mode the layers above a dropout run plain.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from memograd._scan._batch import Batch, First, shared_first_states
+from memograd._scan._stack import Outcome, Stack, run_shared, run_spread
+from memograd._share._shared import Shared
+from memograd._share._trie import Trie, chains
+
+
+@dataclass(frozen=True)
+class Receipt:
+    """What the last call did.
+
+    Attributes:
+        steps: recurrent steps that the plain call takes, per layer and direction.
+        nodes: distinct prefixes among them.
+        engine: ``"levels"`` (over the trie) or ``"plain"`` (the module's own forward).
+        exact: ``"bits"`` where the results have the plain call's bits, else ``"rounding"``.
+        reason: why the engine was chosen.
+    """
+
+    steps: int
+    nodes: int
+    engine: str
+    exact: str
+    reason: str
+
+
+def scan(module: nn.Module, *, engine: str = "auto") -> Scan:
+    """Give a module like ``module`` that computes every shared prefix of a batch once.
+
+    The result has the same signature, the same parameters (the very same: train either) and the same outputs.
+
+    Args:
+        module: an ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``, with any options.
+        engine: ``"auto"``; ``"levels"`` to always share; ``"plain"`` to always run the plain module.
+
+    Returns:
+        A ``Scan``; its call takes two more arguments, see ``Scan.forward``.
+
+    Raises:
+        TypeError: the module is not one of these.
+        ValueError: the engine is not known.
+
+    Example:
+        >>> lstm = scan(nn.LSTM(3, 5, batch_first=True))
+        >>> x = torch.ones(4, 7, 3)
+        >>> y, (h, c) = lstm(x)
+        >>> y.shape, lstm.receipt.steps, lstm.receipt.nodes
+        (torch.Size([4, 7, 5]), 28, 7)
+    """
+    if engine not in ("auto", "levels", "plain"):
+        raise ValueError(f"memo.scan: got engine={engine!r}; expected 'auto', 'levels' or 'plain'.")
+    if isinstance(module, Scan):
+        module = module.__wrapped__
+    for base, kind in _KINDS.items():
+        if isinstance(module, base):
+            return kind.over(module, engine)
+    raise TypeError(_advice(module))
+
+
+def _advice(module: object) -> str:
+    name = type(module).__name__
+    if isinstance(module, (nn.RNNCell, nn.LSTMCell, nn.GRUCell)):
+        whole = name.removesuffix("Cell")
+        sizes = f"{module.input_size}, {module.hidden_size}"
+        return (
+            f"memo.scan: got nn.{name}, which takes one step and has no sequence to share; expected nn.RNN, nn.LSTM or "
+            f"nn.GRU. Write memo.scan(nn.{whole}({sizes})) and load the cell's weights as weight_ih_l0, weight_hh_l0, ..."
+        )
+    return f"memo.scan: got {name}; expected nn.RNN, nn.LSTM or nn.GRU. Write memo.scan(nn.LSTM(input_size, hidden_size))."
+
+
+class Scan(nn.RNNBase):
+    """A recurrent module over shared prefixes. Made by ``memo.scan``.
+
+    Parameters, buffers, submodules and hooks are those of the wrapped module, not copies.
+
+    Attributes:
+        engine: as given to ``memo.scan``.
+        receipt: what the last call did, None before the first.
+    """
+
+    engine: str
+    receipt: Receipt | None
+
+    @classmethod
+    def over(cls, module: nn.RNNBase, engine: str) -> Scan:
+        """Wrap a module: share all that it holds."""
+        if type(module).forward is not cls._plain_kind().forward:
+            raise TypeError(
+                f"memo.scan: got {type(module).__name__} with a forward of its own; expected {cls._plain_kind().__name__}'s "
+                "own. Wrap the recurrent module inside of it: self.rnn = memo.scan(self.rnn)."
+            )
+        made = cls.__new__(cls)
+        made.__dict__.update(module.__dict__)
+        made.__dict__.update(__wrapped__=module, engine=engine, receipt=None, _flat_weights=list(module._flat_weights))
+        return made
+
+    @classmethod
+    def _plain_kind(cls) -> type[nn.RNNBase]:
+        return next(base for base, kind in _KINDS.items() if kind is cls)
+
+    def __getattr__(self, name: str) -> Any:
+        try:
+            return super().__getattr__(name)
+        except AttributeError:
+            # A parametrized weight is a property of the wrapped module's class.
+            wrapped = self.__dict__.get("__wrapped__")
+            if wrapped is not None and name in self.__dict__.get("_flat_weights_names", ()):
+                return getattr(wrapped, name)
+            raise
+
+    def forward(self, input: Any, hx: Any = None, *, keys: Tensor | None = None, shared: bool = False) -> Any:
+        """Give what the plain module gives.
+
+        Args:
+            input: what the plain module takes, or a ``Shared``.
+            hx: first states, as the plain module takes them. With a ``Shared``: (layers, 1, H) for all rows, or
+                (layers, B, H) in which rows that share a prefix have equal states.
+            keys: integers in the layout of the input without its last dimension (token ids, say) that name its
+                vectors: equal keys mean equal inputs, whose bits are then not compared. Gradients do not change.
+            shared: give the outputs as a ``Shared``.
+
+        Returns:
+            Outputs and last states as the plain module gives them; the outputs as a ``Shared`` where the input is one
+            or ``shared`` is set.
+
+        Raises:
+            TypeError, ValueError: keys or states do not fit. What the plain module refuses is refused by it.
+        """
+        if isinstance(input, Shared):
+            return self._of_shared(input, hx)
+        batch = Batch.of(self, input)
+        first = None if batch is None else batch.first_states(self, hx)
+        if batch is None or first is None:
+            return self._plain(input, hx, "the plain module judges this input", shared)
+        named = None if keys is None else batch.names(keys)
+        if self.engine == "plain" and not shared:
+            return self._plain(input, hx, "engine='plain'")
+        trie = batch.trie(named, first.root)
+        if not shared and not self._pays(trie):
+            return self._plain(input, hx, f"little is shared: {trie.rows.steps} steps, {len(trie)} distinct", trie=trie)
+        return self._of_batch(batch, first, trie, shared)
+
+    def _pays(self, trie: Trie) -> bool:
+        return self.engine == "levels" or trie.ratio > _PAYS
+
+    def _plain(self, input: Any, hx: Any, reason: str, shared: bool = False, trie: Trie | None = None) -> Any:
+        if shared:
+            raise ValueError(
+                f"memo.scan: got {_described(input)} with shared=True; expected a batch of float vectors that the plain "
+                "module takes, (T, B, E), (B, T, E) or a PackedSequence on CPU or CUDA."
+            )
+        steps = 0 if trie is None else trie.rows.steps
+        self.receipt = Receipt(steps, steps, "plain", "bits", reason)
+        return super().forward(input, hx)
+
+    def _of_batch(self, batch: Batch, first: First, trie: Trie, shared: bool) -> Any:
+        """Run over the trie of a plain batch."""
+        stack = self._stack()
+        if torch.is_grad_enabled() and (batch.x.requires_grad or first.states.require_grad):
+            out = run_spread(stack, batch.positions(), trie, first.states)
+            result = Shared(out.y, chains(trie.rows)) if shared else None
+            y = out.y
+        else:
+            roots = first.states.rows(torch.from_numpy(trie.root_row).to(batch.x.device))
+            out = run_shared(stack, batch.x, batch.place[trie.first], trie, roots)
+            result = Shared(out.y, out.trie) if shared else None
+            y = out.y if shared else out.y.index_select(0, torch.from_numpy(out.trie.node).to(batch.x.device))
+        self._note(trie, out)
+        dtype = batch.result_dtype(stack)
+        last = batch.last_states(out.last, dtype)
+        if result is None:
+            return batch.laid_out(y.to(dtype)), last
+        result = Shared(result.distinct.to(dtype), result.trie, None, batch.batch_first)
+        return result, last
+
+    def _of_shared(self, s: Shared, hx: Any) -> Any:
+        """Run over a trie that the caller has."""
+        x = _checked_values(self, s)
+        stack = self._stack()
+        first = shared_first_states(self, s, hx)
+        source = None if s.source is None else s.source.cpu().numpy()
+        out = run_shared(stack, x, source, s.trie, first)
+        self._note(s.trie, out)
+        last = (out.last.h, out.last.c) if out.last.c is not None else out.last.h
+        return Shared(out.y, out.trie, None, s.batch_first), last
+
+    def _note(self, trie: Trie, out: Outcome) -> None:
+        self.receipt = Receipt(trie.rows.steps, len(trie), "levels", "rounding", f"{trie.ratio:.2f} steps a node")
+
+    def _stack(self) -> Stack:
+        directions = 2 if self.bidirectional else 1
+        named = [[getattr(self, name) for name in names] for names in self._all_weights]
+        weights = [named[k : k + directions] for k in range(0, len(named), directions)]
+        dropout = self.dropout if self.training and self.num_layers > 1 else 0.0
+        return Stack(self.mode, weights, dropout, self.bias, self.bidirectional, self.training)
+
+
+class ScanRNN(Scan, nn.RNN):
+    """``memo.scan(nn.RNN(...))``."""
+
+
+class ScanLSTM(Scan, nn.LSTM):
+    """``memo.scan(nn.LSTM(...))``."""
+
+
+class ScanGRU(Scan, nn.GRU):
+    """``memo.scan(nn.GRU(...))``."""
+
+
+_KINDS: dict[type[nn.RNNBase], type[Scan]] = {nn.RNN: ScanRNN, nn.LSTM: ScanLSTM, nn.GRU: ScanGRU}
+_PAYS = 1.1  # steps a node above which sharing gains more than its own arrangement costs
+
+
+def _checked_values(module: Scan, s: Shared) -> Tensor:
+    x = s.distinct
+    if x.dim() != 2 or x.shape[1] != module.input_size or not x.is_floating_point():
+        raise ValueError(
+            f"memo.scan: got a Shared with values of shape {tuple(x.shape[1:])} and {x.dtype}; expected float vectors of "
+            f"{module.input_size}. Write rnn(s.map(embedding)) if s holds token ids."
+        )
+    return x
+
+
+def _described(input: Any) -> str:
+    return f"a tensor of shape {tuple(input.shape)}" if isinstance(input, Tensor) else f"a {type(input).__name__}"
