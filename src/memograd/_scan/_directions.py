@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 import torch
@@ -50,10 +51,16 @@ class Direction:
             roots=len(trie.root_row) if begin == 0 else int(trie.starts[begin] - trie.starts[begin - 1]),
         )
 
-    @property
+    @cached_property
     def ends(self) -> np.ndarray:
         """(k,) ascending, the nodes at which a row ends."""
         return np.unique(self.trie.last[self.trie.last >= 0])
+
+    def ends_within(self, levels: Levels, begin: int, stop: int) -> Tensor:
+        """Give where the rows' ends stand among the nodes of a range that give out their memories."""
+        a, b = self.trie.starts[begin], self.trie.starts[stop]
+        ends = self.ends[(self.ends >= a) & (self.ends < b)] - a
+        return self.tensor(np.searchsorted(levels.ends.cpu().numpy(), ends))
 
     def spread(self) -> Spread:
         """Give all rows, each with gradients of its own."""

@@ -112,3 +112,21 @@ class _Once(torch.autograd.Function):
             "memo.scan: double backward is not supported: the gradients of a memoized recurrent layer were "
             "differentiated again. Run that part on the plain module, which shares the weights: scan.__wrapped__(x)."
         )
+
+
+class _Identity(torch.autograd.Function):
+    """Values whose gradients cannot be differentiated again."""
+
+    @staticmethod
+    def forward(ctx: Any, *values: Tensor) -> tuple[Tensor, ...]:
+        ctx.set_materialize_grads(False)
+        return tuple(v.view_as(v) for v in values)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor | None) -> Any:
+        return _Once.apply(*grads) if torch.is_grad_enabled() else grads
+
+
+def once(*values: Tensor) -> tuple[Tensor, ...]:
+    """Pass values on, so that differentiating their gradients again says clearly that it cannot be done."""
+    return _Identity.apply(*values)  # pyright: ignore

@@ -13,6 +13,7 @@ from memograd._scan._cells import CELLS, Cell
 from memograd._scan._directions import Direction, suffixes, whole_rows
 from memograd._scan._layer import layer
 from memograd._scan._levels import Weights
+from memograd._scan._straight import run_direction
 from memograd._share._trie import Trie, chains
 
 
@@ -96,9 +97,8 @@ def run_shared(stack: Stack, x: Tensor, source: np.ndarray | None, trie: Trie, f
         parts: list[Tensor] = []
         for d, direction in enumerate(directions):
             k = depth * len(directions) + d
-            y, c = layer(
-                stack.cell, stack.at(depth, d), direction.levels(sources[d]), x, first.h[k], _row(first.c, k)
-            )
+            w = stack.at(depth, d)
+            y, c = run_direction(stack.cell, stack.mode, w, direction, x, sources[d], first.h[k], _row(first.c, k))
             last.take(k, direction, y, c)
             parts.append(y)
             computed += len(direction.trie)

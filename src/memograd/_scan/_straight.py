@@ -1,0 +1,110 @@
+"""Stretches of a trie in which nothing branches and nothing ends, through the kernel that the plain module uses.
+
+This is the radix form of a trie: unbranched segments between branch points, all segments of a stretch side by side, their
+first states the last states of their parents. Where the kernel is fused (oneDNN's LSTM on a CPU, cuDNN on CUDA) and
+a stretch long and narrow, it beats a loop of own steps, whose time goes into calls.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from torch import Tensor, _VF
+
+from memograd._scan._directions import Direction
+from memograd._scan._layer import layer, once
+from memograd._scan._levels import Weights
+from memograd._scan._cells import Cell
+
+_LONG = 8  # levels from which a call of the fused kernel pays for rearranging the weights
+
+
+def run_direction(
+    cell: type[Cell], mode: str, w: Weights, direction: Direction, x: Tensor, source: np.ndarray | None,
+    h: Tensor, c: Tensor | None,
+) -> tuple[Tensor, Tensor]:  # fmt: skip
+    """Run a layer over a trie, stretch by stretch, each as it runs best.
+
+    Args:
+        cell: the recurrent step.
+        mode: its name.
+        w: the weights.
+        direction: the trie.
+        x: (rows, E) inputs.
+        source: (nodes,) the row of each node, None where row k is node k's.
+        h: (roots, R) first states.
+        c: (roots, H) first memories, None for a cell without one.
+
+    Returns:
+        Outputs (nodes, R) and memories of ``direction.ends`` (k, H).
+    """
+    ys: list[Tensor] = []
+    memories: list[Tensor] = []
+    for begin, stop, straight in stretches(direction, _fuses(cell, w, x)):
+        levels = direction.levels(source, begin, stop)
+        if source is None:
+            a, b = int(direction.trie.starts[begin]), int(direction.trie.starts[stop])
+            read = x[a:b]
+        else:
+            read = x
+        if straight:
+            parents = levels.parent[: levels.starts[1]]
+            inputs = read if levels.source is None else read.index_select(0, levels.source)
+            first = [s.index_select(0, parents) for s in (h, c) if s is not None]
+            y, c_last = _fused(mode, w, inputs.unflatten(0, (stop - begin, -1)), first)
+        else:
+            y, c_last = layer(cell, w, levels, read, h, c)
+        width = levels.starts[-1] - levels.starts[-2]
+        ys.append(y)
+        h = y[len(y) - width :]
+        if c is not None:
+            c = c_last[len(c_last) - width :]
+            memories.append(c_last.index_select(0, direction.ends_within(levels, begin, stop)))
+    y = ys[0] if len(ys) == 1 else torch.cat(ys)
+    return y, torch.cat(memories) if memories else y.new_empty(0, w.hh.shape[0] // cell.gates)
+
+
+def stretches(direction: Direction, fuses: bool) -> Iterator[tuple[int, int, bool]]:
+    """Cut a trie's levels into ranges: straight ones for the fused kernel, and what lies between.
+
+    Within a straight range every node has one child and no row ends before the last level.
+    """
+    trie = direction.trie
+    if not fuses or trie.levels < _LONG:
+        yield 0, trie.levels, False
+        return
+    widths = np.diff(trie.starts)
+    ending = np.zeros(trie.levels + 1, bool)
+    ending[np.searchsorted(trie.starts, direction.ends, side="right")] = True  # a row ends one level before
+    breaks = ~trie.straight | ending[:-1] | np.concatenate([[True], widths[1:] != widths[:-1]])
+    cuts = [*np.flatnonzero(breaks | (np.arange(trie.levels) == 0)).tolist(), trie.levels]
+    pending = 0
+    for begin, stop in zip(cuts, cuts[1:]):
+        if stop - begin >= _LONG:
+            if pending < begin:
+                yield pending, begin, False
+            yield begin, stop, True
+            pending = stop
+    if pending < trie.levels:
+        yield pending, trie.levels, False
+
+
+def _fuses(cell: type[Cell], w: Weights, x: Tensor) -> bool:
+    """Say whether the plain module's kernel is a fused one here."""
+    if torch.is_autocast_enabled(x.device.type) or w.hr is not None:
+        return False
+    if x.device.type == "cuda":
+        return torch.backends.cudnn.is_acceptable(x)
+    return cell.has_memory and x.dtype == torch.float32 and torch._C._get_mkldnn_enabled() and torch.backends.mkldnn.is_available()
+
+
+def _fused(mode: str, w: Weights, x: Tensor, first: list[Tensor]) -> tuple[Tensor, Tensor]:
+    """Run (T, n, E) inputs through PyTorch's kernel; give (T n, R) outputs and the last memories."""
+    flat = [t for t in (w.ih, w.hh, w.b_ih, w.b_hh) if t is not None]
+    states = [s.unsqueeze(0) for s in first]
+    hx = tuple(states) if len(states) > 1 else states[0]
+    y, *last = getattr(_VF, mode.lower())(x, hx, flat, w.b_ih is not None, 1, 0.0, False, False, False)
+    y, c = once(y.flatten(0, 1), last[-1][0])
+    return y, c
