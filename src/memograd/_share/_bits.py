@@ -46,9 +46,9 @@ def exact_keys(x: Tensor) -> Ints:
     Args:
         x: (n, ...) vectors of any dtype.
     """
+    if not x.numel():
+        return np.zeros(len(x), np.int64)
     table = _words(x.detach().reshape(len(x), -1)).cpu().contiguous().numpy()
-    if not table.shape[1]:
-        return np.zeros(len(table), np.int64)
     _, numbers = np.unique(table.view(f"V{table.shape[1] * table.itemsize}")[:, 0], return_inverse=True)
     return numbers.reshape(-1).astype(np.int64)
 
