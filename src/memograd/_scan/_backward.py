@@ -67,16 +67,18 @@ class Backward:
         past = run.cell.back(dh, self._dmemory, self._factors(level), grads)
         parent = self.levels.parents(level)
         through = grads[:, w.h_columns]
-        incoming, memory = self._incoming(level - 1), self._incoming_memory(level - 1, self._dmemory, parent)
+        incoming = self._incoming(level - 1)
+        self._dmemory = self._incoming_memory(level - 1, self._dmemory, parent)
+        if past is not None:
+            _onto_parents(incoming, dh * past, parent)
         if parent is not None and len(grads) > FAN * len(incoming):
             summed = grads.new_zeros(len(incoming), w.hh.shape[0]).index_add_(0, parent, through)
-            self._dh = incoming.addmm_(summed, w.hh)
-            if past is not None:
-                self._dh.index_add_(0, parent, past)
+            incoming.addmm_(summed, w.hh)
+        elif parent is None:
+            incoming[: len(grads)].addmm_(through, w.hh)
         else:
-            arriving = through @ w.hh if past is None else torch.addmm(past, through, w.hh)
-            self._dh = _onto_parents(incoming, arriving, parent)
-        self._dmemory = memory
+            incoming.index_add_(0, parent, through @ w.hh)
+        self._dh = incoming
 
     def _incoming(self, level: int) -> Tensor:
         """Give the gradient of a level's outputs that comes from outside; level -1 is the first state."""
@@ -171,5 +173,5 @@ def _onto_parents(total: Tensor, arriving: Tensor, parent: Tensor | None) -> Ten
     """Add what arrives from children to their parents' ``total``."""
     if parent is not None:
         return total.index_add_(0, parent, arriving)
-    total[: len(arriving)] += arriving
+    total[: len(arriving)].add_(arriving)
     return total

@@ -67,6 +67,11 @@ class Batch:
         place = rows.rows * horizon + rows.times if module.batch_first else np.arange(rows.steps)
         return Batch(input, data.reshape(-1, data.shape[-1]), place, rows, module.batch_first)
 
+    @property
+    def ragged(self) -> bool:
+        """Whether rows differ in length, for which CPUs have no fused kernel."""
+        return self.rows.steps < self.rows.horizon * len(self.rows)
+
     def positions(self) -> Tensor:
         """(steps, E) the vectors, position by position."""
         if isinstance(self.input, PackedSequence) or not self.batch_first:

@@ -3,7 +3,8 @@
 A cell's forward step keeps, instead of its activations, the *factors* by which the backward step multiplies an
 incoming gradient: where autograd would save i, f, g, o, c and tanh(c) of an LSTM and multiply them anew, the
 products are formed once while everything is in cache. They take as many bytes, and the backward step is left with
-one multiplication a gate and one matrix product. Gates: Hochreiter & Schmidhuber 1997 (LSTM), Cho et al. 2014 (GRU),
+one multiplication a gate and one matrix product. What the recurrence itself does not wait for is done for many
+steps at once (``finish``). Gates: Hochreiter & Schmidhuber 1997 (LSTM), Cho et al. 2014 (GRU),
 in PyTorch's order and form.
 
 NOTE [ Columns ] ``grads`` of a step is one matrix whose columns ``x_columns`` belong to the input's product and
@@ -27,6 +28,7 @@ class Cell:
 
     Attributes:
         gates: columns of the input's (and the hidden state's) product.
+        notes: columns of what ``step`` leaves for ``finish``.
         saved: columns of the factors.
         grads: columns of the gradients before the products. See NOTE [ Columns ].
         merged: the two products are only ever added.
@@ -34,6 +36,7 @@ class Cell:
     """
 
     gates: ClassVar[int]
+    notes: ClassVar[int]
     saved: ClassVar[int]
     grads: ClassVar[int]
     merged: ClassVar[bool] = True
@@ -49,29 +52,41 @@ class Cell:
         """Columns of ``grads`` that the hidden state's product is answerable for."""
         return slice((cls.grads - cls.gates) * size, cls.grads * size)
 
-    @classmethod
-    def arrange(cls, w: Tensor) -> Tensor:
+    @staticmethod
+    def arrange(w: Tensor) -> Tensor:
         """Bring the rows of the input's weight or bias into the order of ``x_columns``."""
         return w
 
-    @classmethod
-    def restore(cls, w: Tensor) -> Tensor:
+    @staticmethod
+    def restore(w: Tensor) -> Tensor:
         """Undo ``arrange``."""
         return w
 
     @staticmethod
-    def step(gx: Tensor, gh: Tensor, state: Tensor, out: Tensor, memory: Tensor | None, factors: Tensor | None) -> None:
+    def step(gx: Tensor, gh: Tensor, state: Tensor, out: Tensor, notes: Tensor) -> Tensor | None:
         """Take one step.
 
         Args:
             gx: (n, gates H) the input's product, overwritten; the hidden state's is in it where ``merged``.
-            gh: (n, gates H) the hidden state's product, overwritten (unused where ``merged``).
+            gh: (n, gates H) the hidden state's product (not read where ``merged``).
             state: (n, H) the state that the step starts from: c where ``has_memory``, else h.
             out: (n, H) receives the output h.
-            memory: (n, H) receives the new c where ``has_memory``.
-            factors: (n, saved H) receives the factors, None where no gradient is wanted.
+            notes: (n, notes H) receives what ``finish`` needs besides.
+
+        Returns:
+            (n, H) the new c where ``has_memory``, a view of ``notes``.
         """
         raise AssertionError("a cell without a step")
+
+    @staticmethod
+    def finish(gx: Tensor, gh: Tensor, out: Tensor, notes: Tensor, factors: Tensor) -> None:
+        """Form the factors of many steps.
+
+        Args:
+            gx, gh, out, notes: as ``step`` left them; ``gx``, ``gh`` and ``notes`` are overwritten.
+            factors: (n, saved H) receives the factors.
+        """
+        raise AssertionError("a cell without a derivative")
 
     @staticmethod
     def back(dh: Tensor, dc: Tensor | None, factors: Tensor, grads: Tensor) -> Tensor | None:
@@ -80,11 +95,11 @@ class Cell:
         Args:
             dh: (n, H) gradient of h.
             dc: (n, H) gradient of the new c, overwritten by that of the state before.
-            factors: (n, saved H) what ``step`` kept.
+            factors: (n, saved H) what ``finish`` formed.
             grads: (n, grads H) receives the gradients before the products.
 
         Returns:
-            (n, H) what flows to the hidden state before past the products, or None.
+            (n, H) the factor by which ``dh`` reaches the hidden state before past the products, or None.
         """
         raise AssertionError("a cell without a derivative")
 
@@ -92,33 +107,37 @@ class Cell:
 class LSTM(Cell):
     """Gates i, f, g, o; c' = f c + i g; h = o tanh(c')."""
 
-    gates, saved, grads = 4, 6, 4
+    gates, notes, saved, grads = 4, 3, 6, 4
     has_memory = True
 
     @staticmethod
-    def step(gx: Tensor, gh: Tensor, state: Tensor, out: Tensor, memory: Tensor | None, factors: Tensor | None) -> None:
-        assert memory is not None
+    def step(gx: Tensor, gh: Tensor, state: Tensor, out: Tensor, notes: Tensor) -> Tensor:
         size = out.shape[1]
         gx[:, : 2 * size].sigmoid_()
-        gx[:, 3 * size :].sigmoid_()
         i, f, g, o = gx.split(size, 1)
         g.tanh_()
+        o.sigmoid_()
+        before, memory, bounded = notes.split(size, 1)
+        before.copy_(state)
         torch.mul(f, state, out=memory).addcmul_(i, g)
-        if factors is None:
-            torch.mul(o, torch.tanh(memory), out=out)
-            return
-        di, df, dg, do, dc, keep = factors.split(size, 1)
-        _sigmoid_backward(g, i, grad_input=di)
-        _sigmoid_backward(state, f, grad_input=df)
-        _tanh_backward(i, g, grad_input=dg)
-        keep.copy_(f)
-        bounded = torch.tanh(memory, out=g)  # g has served
-        _sigmoid_backward(bounded, o, grad_input=do)
-        _tanh_backward(o, bounded, grad_input=dc)
-        torch.mul(o, bounded, out=out)
+        torch.mul(o, torch.tanh(memory, out=bounded), out=out)
+        return memory
 
     @staticmethod
-    def back(dh: Tensor, dc: Tensor | None, factors: Tensor, grads: Tensor) -> Tensor | None:
+    def finish(gx: Tensor, gh: Tensor, out: Tensor, notes: Tensor, factors: Tensor) -> None:
+        size = out.shape[1]
+        i, f, g, o = gx.split(size, 1)
+        before, _, bounded = notes.split(size, 1)
+        di, df, dg, do, dc, keep = factors.split(size, 1)
+        _sigmoid_backward(g, i, grad_input=di)
+        _sigmoid_backward(before, f, grad_input=df)
+        _tanh_backward(i, g, grad_input=dg)
+        _sigmoid_backward(bounded, o, grad_input=do)
+        _tanh_backward(o, bounded, grad_input=dc)
+        keep.copy_(f)
+
+    @staticmethod
+    def back(dh: Tensor, dc: Tensor | None, factors: Tensor, grads: Tensor) -> None:
         assert dc is not None
         size = dh.shape[1]
         gates = factors[:, : 3 * size].unflatten(1, (3, size))
@@ -127,83 +146,77 @@ class LSTM(Cell):
         dc.addcmul_(dh, through)
         torch.mul(gates, dc.unsqueeze(1), out=grads[:, : 3 * size].unflatten(1, (3, size)))
         dc.mul_(keep)
-        return None
 
 
 class GRU(Cell):
     """r, z; n = tanh(x_n + r h_n); h' = n + z (h - n)."""
 
-    gates, saved, grads = 3, 5, 4
+    gates, notes, saved, grads = 3, 1, 5, 4
     merged = False
 
-    @classmethod
-    def arrange(cls, w: Tensor) -> Tensor:
+    @staticmethod
+    def arrange(w: Tensor) -> Tensor:
         return w.roll(w.shape[0] // 3, 0)  # (r, z, n) -> (n, r, z)
 
-    @classmethod
-    def x_columns(cls, size: int) -> slice:
-        return slice(0, 3 * size)
-
-    @classmethod
-    def restore(cls, w: Tensor) -> Tensor:
+    @staticmethod
+    def restore(w: Tensor) -> Tensor:
         return w.roll(-(w.shape[0] // 3), 0)
 
     @staticmethod
-    def step(gx: Tensor, gh: Tensor, state: Tensor, out: Tensor, memory: Tensor | None, factors: Tensor | None) -> None:
+    def step(gx: Tensor, gh: Tensor, state: Tensor, out: Tensor, notes: Tensor) -> None:
         size = out.shape[1]
         gx[:, size:].add_(gh[:, : 2 * size]).sigmoid_()
         n, r, z = gx.split(size, 1)
-        hn = gh[:, 2 * size :]
-        n.addcmul_(r, hn).tanh_()
-        away = torch.sub(state, n)
-        torch.addcmul(n, z, away, out=out)
-        if factors is None:
-            return
+        n.addcmul_(r, gh[:, 2 * size :]).tanh_()
+        torch.addcmul(n, z, torch.sub(state, n, out=notes), out=out)
+
+    @staticmethod
+    def finish(gx: Tensor, gh: Tensor, out: Tensor, notes: Tensor, factors: Tensor) -> None:
+        size = out.shape[1]
+        n, r, z = gx.split(size, 1)
         dn, dr, dz, dhn, keep = factors.split(size, 1)
-        _sigmoid_backward(away, z, grad_input=dz)
+        _sigmoid_backward(notes, z, grad_input=dz)
         keep.copy_(z)
-        _tanh_backward(torch.sub(1, z, out=away), n, grad_input=dn)
-        _sigmoid_backward(torch.mul(dn, hn, out=away), r, grad_input=dr)
+        _tanh_backward(torch.sub(1, z, out=notes), n, grad_input=dn)
+        _sigmoid_backward(torch.mul(dn, gh[:, 2 * size :], out=notes), r, grad_input=dr)
         torch.mul(dn, r, out=dhn)
 
     @staticmethod
-    def back(dh: Tensor, dc: Tensor | None, factors: Tensor, grads: Tensor) -> Tensor | None:
+    def back(dh: Tensor, dc: Tensor | None, factors: Tensor, grads: Tensor) -> Tensor:
         size = dh.shape[1]
-        torch.mul(
-            factors[:, : 4 * size].unflatten(1, (4, size)), dh.unsqueeze(1), out=grads.unflatten(1, (4, size))
-        )
-        return dh * factors[:, 4 * size :]
+        into = grads.unflatten(1, (4, size))
+        torch.mul(factors[:, : 4 * size].unflatten(1, (4, size)), dh.unsqueeze(1), out=into)
+        return factors[:, 4 * size :]
 
 
 class Tanh(Cell):
     """h' = tanh(x + h)."""
 
-    gates, saved, grads = 1, 1, 1
+    gates, notes, saved, grads = 1, 0, 1, 1
 
     @staticmethod
-    def step(gx: Tensor, gh: Tensor, state: Tensor, out: Tensor, memory: Tensor | None, factors: Tensor | None) -> None:
+    def step(gx: Tensor, gh: Tensor, state: Tensor, out: Tensor, notes: Tensor) -> None:
         torch.tanh(gx, out=out)
-        if factors is not None:
-            torch.addcmul(torch.ones((), dtype=out.dtype, device=out.device), out, out, value=-1, out=factors)
 
     @staticmethod
-    def back(dh: Tensor, dc: Tensor | None, factors: Tensor, grads: Tensor) -> Tensor | None:
+    def finish(gx: Tensor, gh: Tensor, out: Tensor, notes: Tensor, factors: Tensor) -> None:
+        _tanh_backward(gx.fill_(1), out, grad_input=factors)
+
+    @staticmethod
+    def back(dh: Tensor, dc: Tensor | None, factors: Tensor, grads: Tensor) -> None:
         torch.mul(dh, factors, out=grads)
-        return None
 
 
-class Relu(Cell):
+class Relu(Tanh):
     """h' = max(x + h, 0)."""
 
-    gates, saved, grads = 1, 1, 1
+    @staticmethod
+    def step(gx: Tensor, gh: Tensor, state: Tensor, out: Tensor, notes: Tensor) -> None:
+        torch.clamp_min(gx, 0, out=out)
 
     @staticmethod
-    def step(gx: Tensor, gh: Tensor, state: Tensor, out: Tensor, memory: Tensor | None, factors: Tensor | None) -> None:
-        torch.clamp_min(gx, 0, out=out)
-        if factors is not None:
-            factors.copy_(out > 0)
-
-    back = Tanh.back
+    def finish(gx: Tensor, gh: Tensor, out: Tensor, notes: Tensor, factors: Tensor) -> None:
+        factors.copy_(out > 0)
 
 
 CELLS: dict[str, type[Cell]] = {"LSTM": LSTM, "GRU": GRU, "RNN_TANH": Tanh, "RNN_RELU": Relu}

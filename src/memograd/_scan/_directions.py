@@ -28,6 +28,11 @@ class Direction:
     flip: np.ndarray | None
     device: torch.device
 
+    @staticmethod
+    def of(trie: Trie, device: torch.device | str = "cpu") -> Direction:
+        """Read rows from their start."""
+        return Direction(trie, None, torch.device(device))
+
     def levels(self, source: np.ndarray | None, begin: int = 0, stop: int | None = None) -> Levels:
         """Give a range of the trie's levels; the last one and every row's last node give out their memories."""
         trie = self.trie

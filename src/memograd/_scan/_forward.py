@@ -65,53 +65,74 @@ def forward(
     return run
 
 
+class _Scratch:
+    """What the levels of a chunk share and the next chunk overwrites.
+
+    Attributes:
+        gx, gh: (n, gates H) the products with the input and, where they are kept apart, with the hidden state.
+        notes: (n, notes H) what is left for ``finish``.
+    """
+
+    def __init__(self, run: Run) -> None:
+        cell, size, n = run.cell, run.w.size, run.levels.widest_chunk
+        self._loans = [Loan(n, columns * size, run.x) for columns in (cell.gates, (not cell.merged) * cell.gates, cell.notes)]
+        self.gx, self.gh, self.notes = (loan.tensor for loan in self._loans)
+
+
 def _run_levels(run: Run, memory: Tensor | None) -> None:
     levels, w = run.levels, run.w
     table = w.input_product(run.x, run.x.new_empty(len(run.x), w.ih.shape[0])) if run.distinct else None
-    product = Loan(levels.widest_chunk, run.cell.gates * w.size, run.x).tensor
-    spare = [run.x.new_empty(levels.widest, w.size) for _ in range(2)]  # memories of this level and the one before
+    scratch = _Scratch(run)
     for chunk in levels.chunks():
         first, last = levels.starts[chunk.start], levels.starts[chunk.stop]
+        gx = scratch.gx[: last - first]
         if table is not None:
-            torch.index_select(table, 0, levels.source[first:last], out=product[: last - first])
+            torch.index_select(table, 0, levels.source[first:last], out=gx)
         else:
-            w.input_product(inputs(run.x, levels, first, last), product[: last - first])
+            w.input_product(inputs(run.x, levels, first, last), gx)
         for level in chunk:
-            a, b = levels.starts[level], levels.starts[level + 1]
-            memory = _run_level(run, level, product[a - first : b - first], memory, spare[level % 2][: b - a])
+            memory = _run_level(run, level, first, scratch, memory)
+        if run.factors is not None:
+            into, gh, notes = run.factors.tensor[first:last], scratch.gh[: last - first], scratch.notes[: last - first]
+            out = run.y if run.inner is None else run.inner
+            run.cell.finish(gx, gh, out[first:last], notes, into)
 
 
-def _run_level(run: Run, level: int, gx: Tensor, memory: Tensor | None, room: Tensor) -> Tensor | None:
-    """Take one step for all nodes of a level; give their memories, which lie in ``room``."""
+def _run_level(run: Run, level: int, first: int, scratch: _Scratch, memory: Tensor | None) -> Tensor | None:
+    """Take one step for all nodes of a level; give their memories."""
     levels, cell, w = run.levels, run.cell, run.w
     a, b = levels.starts[level], levels.starts[level + 1]
+    here = slice(a - first, b - first)
     before = run.y[levels.starts[level - 1] : a] if level else run.h0
     parent = levels.parents(level)
-    gh = _hidden_product(run, before, parent, gx)
-    state = memory if memory is not None else before
+    gx = scratch.gx[here]
+    gh = _add_hidden(run, before, parent, gx) if cell.merged else _hidden(run, before, parent, scratch.gh[here])
+    state = before if memory is None else memory
     state = state[: b - a] if parent is None else state.index_select(0, parent)
-    factors = None if run.factors is None else run.factors.tensor[a:b]
-    if w.hr is None:
-        cell.step(gx, gh, state, run.y[a:b], room, factors)
-    else:
-        inner = gx.new_empty(b - a, w.size) if run.inner is None else run.inner[a:b]
-        cell.step(gx, gh, state, inner, room, factors)
-        torch.mm(inner, w.hr.t(), out=run.y[a:b])
-    if not cell.has_memory:
-        return None
+    out = run.y[a:b] if w.hr is None else gx.new_empty(b - a, w.size) if run.inner is None else run.inner[a:b]
+    memory = cell.step(gx, gh, state, out, scratch.notes[here])
+    if w.hr is not None:
+        torch.mm(out, w.hr.t(), out=run.y[a:b])
     i, j = levels.ends_starts[level], levels.ends_starts[level + 1]
-    if i < j:
-        torch.index_select(room, 0, levels.ends[i:j] - a, out=run.c[i:j])
-    return room
+    if memory is not None and i < j:
+        torch.index_select(memory, 0, levels.ends[i:j] - a, out=run.c[i:j])
+    return memory
 
 
-def _hidden_product(run: Run, before: Tensor, parent: Tensor | None, gx: Tensor) -> Tensor:
-    """Take the product with the hidden state: into ``gx`` where the two are merged."""
-    w, n = run.w, len(gx)
-    if parent is not None and n > FAN * len(before):
-        spread = w.hidden_product(before, gx.new_empty(len(before), gx.shape[1])).index_select(0, parent)
-        return gx.add_(spread) if run.cell.merged else spread
-    h = before[:n] if parent is None else before.index_select(0, parent)
-    if run.cell.merged:
-        return gx.addmm_(h, w.hh.t())
-    return w.hidden_product(h, torch.empty_like(gx))
+def _add_hidden(run: Run, before: Tensor, parent: Tensor | None, gx: Tensor) -> Tensor:
+    """Add the product with the hidden state to that with the input."""
+    if parent is None:
+        return gx.addmm_(before[: len(gx)], run.w.hh.t())
+    if len(gx) > FAN * len(before):
+        return gx.add_((before @ run.w.hh.t()).index_select(0, parent))
+    return gx.addmm_(before.index_select(0, parent), run.w.hh.t())
+
+
+def _hidden(run: Run, before: Tensor, parent: Tensor | None, gh: Tensor) -> Tensor:
+    """Take the product with the hidden state."""
+    if parent is None:
+        return run.w.hidden_product(before[: len(gh)], gh)
+    if len(gh) > FAN * len(before):
+        wide = run.w.hidden_product(before, gh.new_empty(len(before), gh.shape[1]))
+        return torch.index_select(wide, 0, parent, out=gh)
+    return run.w.hidden_product(before.index_select(0, parent), gh)

@@ -17,6 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from memograd._scan._batch import Batch, First, shared_first_states
+from memograd._scan._straight import fuses, pays
 from memograd._scan._stack import Outcome, Stack, run_shared, run_spread
 from memograd._share._shared import Shared
 from memograd._share._trie import Trie, chains
@@ -48,7 +49,7 @@ def scan(module: nn.Module, *, engine: str = "auto") -> Scan:
 
     Args:
         module: an ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``, with any options.
-        engine: ``"auto"``; ``"levels"`` to always share; ``"plain"`` to always run the plain module.
+        engine: ``"auto"`` shares where that is faster; ``"levels"`` always; ``"plain"`` never.
 
     Returns:
         A ``Scan``; its call takes two more arguments, see ``Scan.forward``.
@@ -58,11 +59,11 @@ def scan(module: nn.Module, *, engine: str = "auto") -> Scan:
         ValueError: the engine is not known.
 
     Example:
-        >>> lstm = scan(nn.LSTM(3, 5, batch_first=True))
-        >>> x = torch.ones(4, 7, 3)
+        >>> lstm = scan(nn.LSTM(64, 256, batch_first=True))
+        >>> x = torch.ones(16, 100, 64)
         >>> y, (h, c) = lstm(x)
         >>> y.shape, lstm.receipt.steps, lstm.receipt.nodes
-        (torch.Size([4, 7, 5]), 28, 7)
+        (torch.Size([16, 100, 256]), 1600, 100)
     """
     if engine not in ("auto", "levels", "plain"):
         raise ValueError(f"memo.scan: got engine={engine!r}; expected 'auto', 'levels' or 'plain'.")
@@ -151,15 +152,28 @@ class Scan(nn.RNNBase):
         if batch is None or first is None:
             return self._plain(input, hx, "the plain module judges this input", shared)
         named = None if keys is None else batch.names(keys)
-        if self.engine == "plain" and not shared:
-            return self._plain(input, hx, "engine='plain'")
+        if not shared and (why := self._not_worth_a_look(batch)):
+            return self._plain(input, hx, why)
         trie = batch.trie(named, first.root)
-        if not shared and not self._pays(trie):
+        if not shared and not self._pays(batch, trie):
             return self._plain(input, hx, f"little is shared: {trie.rows.steps} steps, {len(trie)} distinct", trie=trie)
         return self._of_batch(batch, first, trie, shared)
 
-    def _pays(self, trie: Trie) -> bool:
-        return self.engine == "levels" or trie.ratio > _PAYS
+    def _not_worth_a_look(self, batch: Batch) -> str | None:
+        if self.engine == "plain":
+            return "engine='plain'"
+        if self.engine == "levels":
+            return None
+        if len(batch.rows) == 1:
+            return "one row shares nothing"
+        work = batch.rows.steps * self.hidden_size * (self.hidden_size + self.input_size)
+        return "too small to look for shared prefixes" if work < _WORK else None
+
+    def _pays(self, batch: Batch, trie: Trie) -> bool:
+        if self.engine == "levels":
+            return True
+        stack = self._stack()
+        return pays(trie, fuses(stack.cell, stack.at(0, 0), batch.x) and not batch.ragged)
 
     def _plain(self, input: Any, hx: Any, reason: str, shared: bool = False, trie: Trie | None = None) -> Any:
         if shared:
@@ -226,7 +240,7 @@ class ScanGRU(Scan, nn.GRU):
 
 
 _KINDS: dict[type[nn.RNNBase], type[Scan]] = {nn.RNN: ScanRNN, nn.LSTM: ScanLSTM, nn.GRU: ScanGRU}
-_PAYS = 1.1  # steps a node above which sharing gains more than its own arrangement costs
+_WORK = 50_000_000  # multiplications a gate below which the plain call takes no longer than a look at its input
 
 
 def _checked_values(module: Scan, s: Shared) -> Tensor:

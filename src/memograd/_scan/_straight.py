@@ -17,8 +17,12 @@ from memograd._scan._directions import Direction
 from memograd._scan._layer import layer, once
 from memograd._scan._levels import Weights
 from memograd._scan._cells import Cell
+from memograd._share._trie import Trie
 
 _LONG = 8  # levels from which a call of the fused kernel pays for rearranging the weights
+_CALL = 5.0  # what a level costs besides its nodes, in nodes (measured: H = 256, two CPU cores)
+_OWN = 1.5  # a node's cost by own steps where the plain module's kernel is fused, against that kernel
+_MARGIN = 1.05  # of the plain call's cost, for what arranging costs besides
 
 
 def run_direction(
@@ -42,7 +46,7 @@ def run_direction(
     """
     ys: list[Tensor] = []
     memories: list[Tensor] = []
-    for begin, stop, straight in stretches(direction, _fuses(cell, w, x)):
+    for begin, stop, straight in stretches(direction, fuses(cell, w, x)):
         levels = direction.levels(source, begin, stop)
         if source is None:
             a, b = int(direction.trie.starts[begin]), int(direction.trie.starts[stop])
@@ -91,7 +95,25 @@ def stretches(direction: Direction, fuses: bool) -> Iterator[tuple[int, int, boo
         yield pending, trie.levels, False
 
 
-def _fuses(cell: type[Cell], w: Weights, x: Tensor) -> bool:
+def pays(trie: Trie, fused: bool) -> bool:
+    """Say whether running over a trie beats the plain call, by counting levels and nodes.
+
+    The weights of the count are measured ones (``bench/scan_train.py``) and fixed, so that a program chooses alike in
+    every run.
+
+    Args:
+        trie: the prefixes.
+        fused: whether the plain module would run this batch by a fused kernel.
+    """
+    plain = trie.rows.horizon * _CALL + trie.rows.steps
+    straight = sum(
+        int(trie.starts[stop] - trie.starts[begin]) for begin, stop, kind in stretches(Direction.of(trie), fused) if kind
+    )
+    own = len(trie) - straight
+    return _MARGIN * (trie.levels * _CALL + straight + own * (_OWN if fused else 1.0)) < plain
+
+
+def fuses(cell: type[Cell], w: Weights, x: Tensor) -> bool:
     """Say whether the plain module's kernel is a fused one here."""
     if torch.is_autocast_enabled(x.device.type) or w.hr is not None:
         return False
