@@ -183,7 +183,7 @@ class Shared:
         log_p = functional.log_softmax(self.values, dim=1)
         _check_classes(wanted, counts, log_p.shape[1])
         at = self._index(self.trie.node) * log_p.shape[1] + wanted.masked_fill(~counts, 0)
-        total = -(log_p.reshape(-1).gather(0, at) * counts).sum()
+        total = -log_p.reshape(-1).gather(0, at).masked_fill(~counts, 0).sum()  # not a product: log_p may be -inf
         return total if reduction == "sum" else total / counts.sum()
 
     def _positions(self) -> Tensor:
@@ -274,5 +274,6 @@ def _check_targets(logits: Shared, targets: Tensor, reduction: str) -> None:
     if not _is_integer(targets):
         raise TypeError(f"Shared.cross_entropy: got targets of {targets.dtype}; expected class indices. Write .long().")
     size = (len(rows), rows.horizon) if logits.batch_first else (rows.horizon, len(rows))
-    if targets.dim() != 2 or any(have < need for have, need in zip(targets.shape, size)):
+    row, time = (0, 1) if logits.batch_first else (1, 0)
+    if targets.dim() != 2 or targets.shape[row] != size[row] or targets.shape[time] < size[time]:
         raise ValueError(f"Shared.cross_entropy: got targets of shape {tuple(targets.shape)}; expected {size}.")
