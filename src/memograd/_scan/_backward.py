@@ -46,10 +46,10 @@ class Backward:
 
     def _run(self) -> None:
         levels, run = self.levels, self.run
-        scratch = Loan(levels.widest_chunk, run.cell.grads * run.w.size, run.x).tensor
+        loan = Loan(levels.widest_chunk, run.cell.grads * run.w.size, run.x)
         for chunk in reversed(list(levels.chunks())):
             first, last = levels.starts[chunk.start], levels.starts[chunk.stop]
-            grads = scratch[: last - first]
+            grads = loan.tensor[: last - first]
             for level in reversed(chunk):
                 a, b = levels.starts[level], levels.starts[level + 1]
                 self._level(level, grads[a - first : b - first])
