@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import pkgutil
 import subprocess
 import sys
-import time
 
 import pytest
 
@@ -78,12 +78,14 @@ def test_reaching_for_shared_is_what_loads_torch():
 
 
 def milliseconds(program: str) -> float:
-    began = time.perf_counter()
+    """Give the processor time that a program takes, which other programs disturb less than the time on the wall."""
+    before = os.times()
     subprocess.run([sys.executable, "-c", program], check=True)
-    return 1e3 * (time.perf_counter() - began)
+    after = os.times()
+    return 1e3 * (after.children_user + after.children_system - before.children_user - before.children_system)
 
 
 def test_import_memograd_takes_less_than_60_ms_above_bare_python():
-    pairs = [(milliseconds("pass"), milliseconds("import memograd")) for _ in range(7)]
+    pairs = [(milliseconds("pass"), milliseconds("import memograd")) for _ in range(9)]
     bare, ours = map(min, zip(*pairs, strict=True))
     assert ours - bare < 60
