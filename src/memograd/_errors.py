@@ -1,12 +1,17 @@
-"""The errors that memograd raises, one tree:
+"""The errors that memograd raises, one tree, and the one warning:
 
     MemogradError
     └── NoIdentityError (also a TypeError)   a value that has no content identity
+    MemogradWarning (a UserWarning)          a call was not remembered; says which and why
 
-A wrapped call raises none of them for memograd's own reasons unless it was made with `strict=True`.
+A wrapped call raises none of the errors for memograd's own reasons unless it was made with `strict=True`: it
+computes as the plain function would, and warns once.
 """
 
 from __future__ import annotations
+
+import warnings
+from sys import _getframe as frame_at  # pyright: ignore[reportPrivateUsage]
 
 
 class MemogradError(Exception):
@@ -18,3 +23,17 @@ class NoIdentityError(MemogradError, TypeError):
 
     The message names the path to the value inside the arguments, such as `args.batch["mask"][2]`.
     """
+
+
+class MemogradWarning(UserWarning):
+    """A call was computed and not remembered; the message says why and what to write."""
+
+
+def warn(message: str) -> None:
+    """Warn at the line of the user's code that led here, not at a line of memograd."""
+    level = 1
+    frame = frame_at(1)
+    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("memograd."):
+        frame = frame.f_back
+        level += 1
+    warnings.warn(message, MemogradWarning, stacklevel=level)

@@ -1,0 +1,76 @@
+"""The global random streams of the moment, of every library that is loaded: read them, and set them back."""
+
+from __future__ import annotations
+
+import sys
+from array import array
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+State = tuple[Any, ...]
+
+
+def read_streams() -> dict[str, State]:
+    """Read the state of every global stream, as values that compare."""
+    states: dict[str, State] = {}
+    for name, (read, _) in _STREAMS.items():
+        if _loaded(name):
+            # Under a fake tensor mode, say, torch does not show its state: there is none to set back, then.
+            with suppress(Exception):
+                states[name] = read(sys.modules[name])
+    return states
+
+
+def set_streams(states: dict[str, State]) -> None:
+    """Set the streams to what they were when `states` was read."""
+    for name, state in states.items():
+        _, write = _STREAMS[name]
+        write(sys.modules[name], state)
+
+
+def _loaded(name: str) -> bool:
+    # A module that is just being imported, or is blocked, has no streams yet.
+    return hasattr(sys.modules.get(name), "get_rng_state" if name == "torch" else "seed")
+
+
+def _read_random(module: Any) -> State:
+    version, words, gauss = module.getstate()
+    return version, array("L", words).tobytes(), gauss
+
+
+def _set_random(module: Any, state: State) -> None:
+    version, words, gauss = state
+    module.setstate((version, tuple(memoryview(words).cast("L")), gauss))
+
+
+def _read_numpy(module: Any) -> State:
+    name, words, *rest = module.get_state()
+    return name, words.tobytes(), str(words.dtype), *rest
+
+
+def _set_numpy(module: Any, state: State) -> None:
+    numpy: Any = sys.modules["numpy"]
+    name, words, dtype, *rest = state
+    module.set_state((name, numpy.frombuffer(words, dtype), *rest))
+
+
+def _read_torch(torch: Any) -> State:
+    cuda: Any = torch.cuda.get_rng_state_all() if torch.cuda.is_initialized() else ()
+    return tuple(state.numpy().tobytes() for state in (torch.get_rng_state(), *cuda))
+
+
+def _set_torch(torch: Any, state: State) -> None:
+    cpu, *cuda = (torch.frombuffer(bytearray(words), dtype=torch.uint8) for words in state)
+    torch.set_rng_state(cpu)
+    if cuda:
+        torch.cuda.set_rng_state_all(cuda)
+
+
+_STREAMS: dict[str, tuple[Callable[[Any], State], Callable[[Any, State], None]]] = {
+    "random": (_read_random, _set_random),
+    "numpy.random": (_read_numpy, _set_numpy),
+    "torch": (_read_torch, _set_torch),
+}

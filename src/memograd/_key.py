@@ -1,0 +1,219 @@
+"""A key: which function, and what each of its parameters is, by name. Prints as `square(x=3)`.
+
+A key is a tuple `(function, kind, value, kind, value, …)`: a plain value stands there itself beside its exact type,
+so that looking up needs no more than building a tuple, and hashing and comparing are done in C. All else stands as its
+`Content`, and so do 0.0, -0.0 and NaN, whose bits `==` does not tell.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+from memograd._errors import NoIdentityError
+from memograd.fingerprint._content import identify
+from memograd.fingerprint._form import Unidentified
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+    from inspect import Parameter, Signature
+
+# What `==` among values of this exact type tells to the bit; for float, all but zeros and NaN.
+_RAW: frozenset[type] = frozenset({int, str, bytes, bool, type(None), float})
+BARE: frozenset[object] = frozenset(_RAW - {float})
+
+
+class _Sentinel:
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+MISSING: Any = _Sentinel("MISSING")
+CONTENT = _Sentinel("CONTENT")
+
+
+class Function:
+    """Whose key a key is: a wrapped function, known by identity, with the names of its parameters."""
+
+    __slots__ = ("__weakref__", "name", "parameters")
+
+    def __init__(self, name: str, parameters: Sequence[str]) -> None:
+        self.name = name
+        self.parameters = tuple(parameters)
+
+    def __repr__(self) -> str:
+        return self.name
+
+    def __deepcopy__(self, memo: object) -> Function:
+        return self
+
+
+class Key(tuple[Any, ...]):
+    """The name of one call. Hashable, equal to the key of a call with the same typed arguments and no other."""
+
+    __slots__ = ()
+
+    @property
+    def function(self) -> Function:
+        """Whose call it is."""
+        return self[0]
+
+    @property
+    def parts(self) -> dict[str, object]:
+        """What each parameter is, by name: a plain value, or the `Content` of any other."""
+        return dict(zip(self.function.parameters, self[2::2], strict=True))
+
+    def __repr__(self) -> str:
+        cells = zip(self.function.parameters, self[1::2], self[2::2], strict=True)
+        parts = [f"{name}={part if kind is CONTENT else shown(part)}" for name, kind, part in cells]
+        return f"{self.function.name}({', '.join(parts)})"
+
+    def describe(self, values: Sequence[object]) -> None:
+        """Note how the arguments look, for printing: a key holds no unhashable argument itself."""
+        for kind, part, value in zip(self[1::2], self[2::2], values, strict=True):
+            if kind is CONTENT:
+                part.text = shown(value)
+
+
+def key_of(function: Function, values: Sequence[object]) -> Key:
+    """Make the key of a call from the values of the parameters. Raises `NoIdentityError`, naming the path."""
+    cells: list[object] = [function]
+    for index, value in enumerate(values):
+        kind = type(value)
+        if kind in _RAW and (kind is not float or (value == value and value)):  # noqa: PLR0124 - NaN is unlike itself
+            cells += (kind, value)
+        else:
+            cells += (CONTENT, _content(function, index, value))
+    return Key(cells)
+
+
+def _content(function: Function, index: int, value: object) -> object:
+    try:
+        return identify(value)
+    except Unidentified as error:
+        path = f"args.{function.parameters[index]}{error.path}"
+        raise NoIdentityError(f"{function.name}(): {path} is {error.reason}") from error.__cause__
+
+
+class Binding:
+    """How calls of `f` are bound, as source: f's own parameter list, so that Python binds keywords and defaults.
+
+    parameters: `(x, y=_y)`; call: what to call f with; values: one for each name; probe: the key if all are plain.
+    """
+
+    __slots__ = ("call", "mark", "names", "namespace", "parameters", "probe", "values")
+
+    def __init__(self, f: Callable[..., Any]) -> None:
+        signature = _signature(f)
+        kinds = {name: parameter.kind for name, parameter in signature.parameters.items()}
+        self.names = tuple(kinds)
+        # In front of every name that is not f's own: no parameter begins with it.
+        self.mark = "_"
+        while any(name.startswith(self.mark) for name in self.names):
+            self.mark += "_"
+        self.namespace: dict[str, Any] = {}
+        self.parameters = str(signature.replace(parameters=[*map(self._bare, signature.parameters.values())]))
+        positional = [f"*{n}" if k == k.VAR_POSITIONAL else n for n, k in kinds.items() if k <= k.VAR_POSITIONAL]
+        keywords = [f"**{n}" if k == k.VAR_KEYWORD else f"{n!r}: {n}" for n, k in kinds.items() if k > k.VAR_POSITIONAL]
+        self.call = f"{_tuple(positional)}, {{{', '.join(keywords)}}}"
+        self.values = _tuple(self.names)
+        variadic = any(kind in {kind.VAR_POSITIONAL, kind.VAR_KEYWORD} for kind in kinds.values())
+        cells = [f"{self.mark}type({name}), {name}" for name in self.names]
+        self.probe = "" if variadic else _tuple([f"{self.mark}function", *cells])
+
+    def _bare(self, parameter: Parameter) -> Parameter:
+        """Take the annotation from a parameter and put a name in place of its default."""
+        if parameter.default is not parameter.empty:
+            name = f"{self.mark}default_{parameter.name}"
+            self.namespace[name] = parameter.default
+            parameter = parameter.replace(default=_Sentinel(name))
+        return parameter.replace(annotation=parameter.empty)
+
+    def define(self, name: str, body: str, **names: object) -> Any:
+        """Define a function with f's parameters. In `body` what begins with `$` is one of `names`, marked."""
+        namespace: dict[str, Any] = {**self.namespace, f"{self.mark}type": type, "__name__": __name__}
+        namespace.update({self.mark + key: value for key, value in names.items()})
+        source = f"def call{self.parameters}:\n{body.replace('$', self.mark)}"
+        exec(compile(source, "<memograd>", "exec"), namespace)  # noqa: S102 - the source holds names of parameters only
+        function = namespace["call"]
+        function.__code__ = function.__code__.replace(co_name=name)
+        function.__name__ = function.__qualname__ = name
+        return function
+
+
+def _tuple(names: Sequence[str]) -> str:
+    return f"({', '.join(names)},)" if names else "()"
+
+
+def _signature(f: Callable[..., Any]) -> Signature:
+    """Read what f itself takes. What it wraps may take something else, and so may a signature that it pretends."""
+    import inspect
+
+    try:
+        signature = inspect.signature(_anything if hasattr(f, "__signature__") else f, follow_wrapped=False)
+    except (ValueError, TypeError):
+        signature = inspect.signature(_anything)
+    return signature.replace(return_annotation=signature.empty)
+
+
+def _anything(*args: Any, **kwargs: Any) -> None:
+    """Lend its signature to what has none that can be read."""
+
+
+def shown(value: object, depth: int = 2) -> str:
+    """Show a value in at most a line, calling no code of the user's."""
+    kind = type(value)
+    if kind in _SHOWN:
+        return _clipped(_SHOWN[kind](value))
+    if kind in _BRACKETS:
+        return _BRACKETS[kind].format(_items(value, depth))
+    return f"<{kind.__name__}{_shape(value)}>"
+
+
+def _clipped(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:40]}...{text[-10:]}"
+
+
+def _int(value: int) -> str:
+    # Python refuses to print integers of more than 4,300 digits.
+    return repr(value) if value.bit_length() < 200 else f"<int of {value.bit_length()} bits>"
+
+
+_SHOWN: dict[type, Callable[[Any], str]] = {
+    int: _int,
+    float: repr,
+    complex: repr,
+    bool: repr,
+    type(None): repr,
+    str: lambda value: repr(value if len(value) <= 60 else value[:60] + value[-20:]),
+    bytes: lambda value: repr(value if len(value) <= 60 else value[:60] + value[-20:]),
+    range: repr,
+}
+
+_BRACKETS: dict[type, str] = {
+    list: "[{}]",
+    tuple: "({})",
+    dict: "{{{}}}",
+    set: "{{{}}}",
+    frozenset: "frozenset({{{}}})",
+}
+
+
+def _items(value: Any, depth: int) -> str:
+    from itertools import islice
+
+    kind = cast("type[Any]", type(value))
+    if depth == 0:
+        return "..." if len(value) else ""
+    texts = [shown(item, depth - 1) for item in islice(value, 4)]
+    if kind is dict:
+        texts = [f"{text}: {shown(item, depth - 1)}" for text, item in zip(texts, value.values(), strict=False)]
+    more = [f"... {len(value) - 4} more"] if len(value) > 4 else []
+    return ", ".join(texts + more) + ("," if kind is tuple and len(value) == 1 else "")
+
+
+def _shape(value: object) -> str:
+    shape = getattr(value, "shape", None) if hasattr(type(value), "dtype") else None
+    return f" {tuple(shape)}" if shape is not None else ""

@@ -1,0 +1,91 @@
+"""Which writer takes values of a type apart: asked once a type, then remembered.
+
+In this order: an adapter of a library that is already loaded (numpy, torch), a type known by name, an enum, a
+dataclass or a subclass of a builtin (its content, its exact type and its attributes), what changes by being read
+(refused), a hashable value (it stands for itself), and all else (refused).
+"""
+
+from __future__ import annotations
+
+import sys
+import weakref
+from typing import TYPE_CHECKING, Any
+
+from memograd.fingerprint._form import Opaque, Unidentified
+from memograd.fingerprint._values import BASES, BY_NAME, BY_TYPE, of_dataclass, of_enum, of_subclass
+
+if TYPE_CHECKING:
+    from memograd.fingerprint._form import Writer
+
+ADAPTERS = ("numpy", "torch")
+
+_writers: weakref.WeakKeyDictionary[type, Writer] = weakref.WeakKeyDictionary()
+
+
+def writer_of(kind: type) -> Writer:
+    """Find what takes values of exactly this type apart."""
+    writer = _writers.get(kind)
+    if writer is None:
+        writer = _writers[kind] = _find(kind)
+    return writer
+
+
+def _find(kind: type) -> Writer:
+    for rule in (_adapted, _named, _derived, _consumed):
+        writer = rule(kind)
+        if writer is not None:
+            return writer
+    return Opaque if kind.__hash__ is not None else _unknown  # pyright: ignore[reportUnnecessaryComparison]
+
+
+def _adapted(kind: type) -> Writer | None:
+    roots = {str(base.__module__).partition(".")[0] for base in kind.__mro__}
+    for library in ADAPTERS:
+        if library in roots and library in sys.modules:
+            from importlib import import_module
+
+            writer = import_module(f"memograd.fingerprint._{library}").writer(kind)
+            if writer is not None:
+                return writer
+    return None
+
+
+def _named(kind: type) -> Writer | None:
+    if kind in BY_TYPE:
+        return BY_TYPE[kind]
+    # By name, so that datetime, decimal, pathlib and others need not be imported to be known.
+    name = f"{kind.__module__}.{kind.__qualname__}"
+    known = getattr(sys.modules.get(str(kind.__module__)), kind.__qualname__, None)
+    return BY_NAME.get(name) if known is kind else None
+
+
+def _derived(kind: Any) -> Writer | None:
+    from enum import Enum
+
+    if issubclass(kind, Enum):
+        return of_enum
+    if hasattr(kind, "__dataclass_fields__"):
+        return of_dataclass
+    return of_subclass if kind.__mro__[1:-1] and issubclass(kind, tuple(BASES)) else None
+
+
+def _consumed(kind: type) -> Writer | None:
+    if hasattr(kind, "__next__") or hasattr(kind, "__await__"):
+        return _refusing("which is used up by being read; pass a list or a tuple of its items")
+    random = sys.modules.get("random")
+    if random is not None and issubclass(kind, random.Random):
+        return _refusing("whose state moves with every draw; pass a seed")
+    return None
+
+
+def _refusing(why: str) -> Writer:
+    def refuse(value: object) -> Opaque:
+        raise Unidentified(f"of type {type(value).__qualname__}, {why}")
+
+    return refuse
+
+
+_unknown = _refusing(
+    "which has no content identity that memograd knows and no hash; pass plain data (numbers, strings, lists, "
+    "dictionaries, dataclasses, arrays, tensors) in its place"
+)

@@ -1,0 +1,116 @@
+"""Results in memory: a mapping that forgets what was used least recently when it holds more than `max_bytes`."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict, deque
+from collections.abc import MutableMapping
+from sys import getsizeof
+from typing import TYPE_CHECKING, Any
+
+from memograd._events import Evict, Refuse, listeners, tell
+from memograd._key import Key
+from memograd.store._limit import memory_limit
+from memograd.store._size import size_of
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from memograd._key import Function
+
+# What an entry costs beside its key's arguments and its value: places in three tables, the key's tuple.
+ENTRY = 400
+
+
+class Memory(MutableMapping[Key, Any]):
+    """A mapping from keys to results, bounded in bytes; looking up makes an entry the most recent.
+
+    Each operation is atomic among threads. A result that alone is larger than `max_bytes` is not kept.
+
+    Args:
+        max_bytes: the most bytes to hold, by estimate; None for a quarter of what this process may use.
+        lock: what guards the entries, if the owner has one already.
+    """
+
+    def __init__(self, max_bytes: int | None = None, lock: threading.RLock | None = None) -> None:
+        self.entries: OrderedDict[Key, Any] = OrderedDict()
+        self.nbytes = 0
+        self.lock = threading.RLock() if lock is None else lock
+        # Functions that are gone, whose entries nobody can ask for; noted by the garbage collector, at any moment.
+        self.orphaned: deque[Function] = deque()
+        self._max_bytes = max_bytes
+        self._sizes: dict[Function, dict[Key, int]] = {}
+
+    @property
+    def max_bytes(self) -> int:
+        """The most bytes to hold."""
+        if self._max_bytes is None:
+            self._max_bytes = memory_limit() // 4
+        return self._max_bytes
+
+    def __getitem__(self, key: Key) -> Any:
+        with self.lock:
+            value = self.entries[key]
+            self.entries.move_to_end(key)
+            return value
+
+    def __setitem__(self, key: Key, value: Any) -> None:
+        with self.lock:
+            self.insert(key, value)
+
+    def insert(self, key: Key, value: Any) -> None:
+        """Put an entry and make room for it, with the lock held already."""
+        if key in self.entries:
+            del self[key]
+        nbytes = ENTRY + size_of(value) + sum(map(getsizeof, key[2::2]))
+        limit = self._max_bytes or self.max_bytes
+        if nbytes > limit:
+            tell(Refuse(key, f"the result takes about {nbytes:,} bytes, the store holds {limit:,}"))
+            return
+        self.entries[key] = value
+        self._sizes.setdefault(key[0], {})[key] = nbytes
+        self.nbytes += nbytes
+        if self.nbytes > limit or self.orphaned:
+            self._make_room()
+
+    def __delitem__(self, key: Key) -> None:
+        with self.lock:
+            del self.entries[key]
+            sizes = self._sizes[key.function]
+            self.nbytes -= sizes.pop(key)
+            if not sizes:
+                del self._sizes[key.function]
+
+    def __contains__(self, key: object) -> bool:
+        with self.lock:
+            return key in self.entries
+
+    def __iter__(self) -> Iterator[Key]:
+        with self.lock:
+            return iter(list(self.entries))
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def __repr__(self) -> str:
+        return f"<Memory: {len(self):,} entries, {self.nbytes:,} of {self.max_bytes:,} bytes>"
+
+    def keys_of(self, function: Function) -> list[Key]:
+        """List the keys of one function."""
+        with self.lock:
+            return list(self._sizes.get(function, ()))
+
+    def count_of(self, function: Function) -> int:
+        """Count the entries of one function."""
+        with self.lock:
+            return len(self._sizes.get(function, ()))
+
+    def _make_room(self) -> None:
+        while self.orphaned:
+            for key in self.keys_of(self.orphaned.popleft()):
+                del self[key]
+        while self.nbytes > self.max_bytes:
+            key = next(iter(self.entries))
+            del self[key]
+            if listeners:
+                tell(Evict(key, "max_bytes"))
