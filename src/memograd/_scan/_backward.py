@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import torch
 from torch import Tensor
 
 from memograd._scan._buffers import Loan
-from memograd._scan._forward import Run
 from memograd._scan._levels import FAN, Levels, inputs
+
+if TYPE_CHECKING:
+    from memograd._scan._forward import Run
 
 
 class Backward:
@@ -115,7 +119,8 @@ class Backward:
 
     def _project(self, level: int, dh: Tensor) -> None:
         """Add a level's share to the gradient of the projection."""
-        assert self.run.inner is not None and self.hr is not None
+        assert self.run.inner is not None
+        assert self.hr is not None
         a, b = self.levels.starts[level], self.levels.starts[level + 1]
         inner = self.run.inner[a:b] if self.node is None else self.run.inner.index_select(0, self.node[a:b])
         self.hr.addmm_(dh.t(), inner)

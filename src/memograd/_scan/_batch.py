@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 import torch
-from torch import Tensor, _VF, nn
+from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from memograd._scan._stack import Stack, States
+from memograd._scan._torch import is_transformed, kernel, weight_names
 from memograd._share._bits import exact_keys, trie_of
-from memograd._share._shared import Shared
 from memograd._share._trie import Rows, Trie, build
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from memograd._share._shared import Shared
     from memograd._share._trie import Ints
 
 
@@ -94,12 +97,14 @@ class Batch:
         data = keys.data if isinstance(keys, PackedSequence) else keys
         if not isinstance(data, Tensor) or data.is_floating_point() or data.is_complex() or data.dtype == torch.bool:
             got = data.dtype if isinstance(data, Tensor) else type(data).__name__
-            raise TypeError(f"memo.scan: got keys of {got}; expected an integer tensor, such as token ids. Write ids.long().")
+            raise TypeError(
+                f"memo.scan: got keys of {got}; expected an integer tensor, such as token ids. Write ids.long()."
+            )
         expected = self.input.data.shape[:-1]
         if data.shape != expected:
             raise ValueError(
-                f"memo.scan: got keys of shape {tuple(data.shape)}; expected {tuple(expected)}, one for each vector of the "
-                f"input{' in its packed order' if isinstance(self.input, PackedSequence) else ''}."
+                f"memo.scan: got keys of shape {tuple(data.shape)}; expected {tuple(expected)}, one for each vector of "
+                f"the input{' in its packed order' if isinstance(self.input, PackedSequence) else ''}."
             )
         return data.detach().reshape(-1).cpu().numpy().astype(np.int64)[self.place]
 
@@ -107,8 +112,8 @@ class Batch:
         """Give the rows' first states, None where ``hx`` is for the plain module to judge."""
         shapes = _state_shapes(module, len(self.rows))
         if hx is None:
-            return First(States(*_zeros(shapes, self.x)), None)
-        given = hx if module.mode == "LSTM" else (hx,)
+            return First(_zeros(shapes, self.x), None)
+        given: Sequence[Any] = hx if module.mode == "LSTM" else (hx,)
         if not isinstance(given, tuple) or len(given) != len(shapes):
             return None
         for state, shape in zip(given, shapes, strict=True):
@@ -118,7 +123,7 @@ class Batch:
                 return None
         bits = [exact_keys(state.transpose(0, 1)) for state in given]
         root = bits[0] * (int(bits[-1].max()) + 1) + bits[-1]
-        return First(States(given[0], given[1] if len(given) > 1 else None), root)
+        return First(_states(given), root)
 
     def last_states(self, last: States, dtype: torch.dtype) -> Any:
         """Give last states as the plain module does."""
@@ -147,12 +152,17 @@ def shared_first_states(module: nn.RNNBase, s: Shared, hx: Any) -> States:
     roots = len(s.trie.root_row)
     shapes = _state_shapes(module, roots)
     if hx is None:
-        return States(*_zeros(shapes, s.distinct))
-    given = hx if isinstance(hx, tuple) else (hx,)
-    if len(given) != len(shapes) or not all(isinstance(state, Tensor) for state in given):
+        return _zeros(shapes, s.distinct)
+    given = _as_tuple(hx)
+    states = [state for state in given if isinstance(state, Tensor)]
+    if not len(given) == len(states) == len(shapes):
         raise ValueError(f"memo.scan: got states of {type(hx).__name__}; expected {_expected(module, s)}.")
-    found = [_of_roots(module, s, state, shape) for state, shape in zip(given, shapes, strict=True)]
-    return States(found[0], found[1] if len(found) > 1 else None)
+    found = [_of_roots(module, s, state, shape) for state, shape in zip(states, shapes, strict=True)]
+    return _states(found)
+
+
+def _as_tuple(hx: object) -> tuple[object, ...]:
+    return cast("tuple[object, ...]", hx) if isinstance(hx, tuple) else (hx,)
 
 
 def _of_roots(module: nn.RNNBase, s: Shared, state: Tensor, shape: tuple[int, int, int]) -> Tensor:
@@ -182,9 +192,13 @@ def _state_shapes(module: nn.RNNBase, rows: int) -> list[tuple[int, int, int]]:
     return [*shapes, (depth, rows, module.hidden_size)] if module.mode == "LSTM" else shapes
 
 
-def _zeros(shapes: list[tuple[int, int, int]], like: Tensor) -> list[Tensor | None]:
-    zeros: list[Tensor | None] = [torch.zeros(shape, dtype=like.dtype, device=like.device) for shape in shapes]
-    return zeros if len(zeros) > 1 else [*zeros, None]
+def _zeros(shapes: list[tuple[int, int, int]], like: Tensor) -> States:
+    return _states([torch.zeros(shape, dtype=like.dtype, device=like.device) for shape in shapes])
+
+
+def _states(tensors: Sequence[Tensor]) -> States:
+    """Name the one or two tensors that a module's state is made of."""
+    return States(tensors[0], tensors[1] if len(tensors) > 1 else None)
 
 
 def _plain_tensor(x: Any) -> bool:
@@ -194,14 +208,12 @@ def _plain_tensor(x: Any) -> bool:
         and x.device.type in ("cpu", "cuda")
         and x.layout == torch.strided
         and x.is_floating_point()
-        and not torch.jit.is_tracing()
-        and torch._C._functorch.peek_interpreter_stack() is None
-        and torch.autograd.forward_ad._current_level < 0
+        and not is_transformed()
     )
 
 
 def _dtype_fits(module: nn.RNNBase, x: Tensor) -> bool:
-    weight = getattr(module, module._flat_weights_names[0])
+    weight = getattr(module, weight_names(module)[0])
     autocast = torch.is_autocast_enabled(x.device.type)
     return _plain_tensor(weight) and weight.device == x.device and (weight.dtype == x.dtype or autocast)
 
@@ -224,11 +236,11 @@ def _autocast_dtype(stack: Stack, x: Tensor, packed: bool) -> torch.dtype:
     tiny = x.new_zeros((2, x.shape[1]) if packed else (1, 2, x.shape[1]))
     w = stack.at(0, 0)
     depth = len(stack.weights) * (2 if stack.bidirectional else 1)
-    size = w.hh.shape[1], w.hh.shape[0] // stack.cell.gates
-    hx = [x.new_zeros(depth, 2, s) for s in size]
+    sizes = w.hh.shape[1], w.hh.shape[0] // stack.cell.gates
+    hx = [x.new_zeros(depth, 2, size) for size in sizes]
     options = (flat, stack.bias, len(stack.weights), 0.0, False, stack.bidirectional)
     state = tuple(hx) if stack.cell.has_memory else hx[0]
-    run = getattr(_VF, stack.mode.lower())
+    run = kernel(stack.mode)
     with torch.no_grad():
         if packed:
             return run(tiny, torch.tensor([2]), state, *options)[0].dtype

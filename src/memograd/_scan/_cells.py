@@ -19,6 +19,8 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
+from memograd._scan._torch import split
+
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
 
@@ -114,10 +116,10 @@ class LSTM(Cell):
     def step(gx: Tensor, gh: Tensor, state: Tensor, out: Tensor, notes: Tensor) -> Tensor:
         size = out.shape[1]
         gx[:, : 2 * size].sigmoid_()
-        i, f, g, o = gx.split(size, 1)
+        i, f, g, o = split(gx, size, 1)
         g.tanh_()
         o.sigmoid_()
-        before, memory, bounded = notes.split(size, 1)
+        before, memory, bounded = split(notes, size, 1)
         before.copy_(state)
         torch.mul(f, state, out=memory).addcmul_(i, g)
         torch.mul(o, torch.tanh(memory, out=bounded), out=out)
@@ -126,9 +128,9 @@ class LSTM(Cell):
     @staticmethod
     def finish(gx: Tensor, gh: Tensor, out: Tensor, notes: Tensor, factors: Tensor) -> None:
         size = out.shape[1]
-        i, f, g, o = gx.split(size, 1)
-        before, _, bounded = notes.split(size, 1)
-        di, df, dg, do, dc, keep = factors.split(size, 1)
+        i, f, g, o = split(gx, size, 1)
+        before, _, bounded = split(notes, size, 1)
+        di, df, dg, do, dc, keep = split(factors, size, 1)
         _sigmoid_backward(g, i, grad_input=di)
         _sigmoid_backward(before, f, grad_input=df)
         _tanh_backward(i, g, grad_input=dg)
@@ -140,11 +142,11 @@ class LSTM(Cell):
     def back(dh: Tensor, dc: Tensor | None, factors: Tensor, grads: Tensor) -> None:
         assert dc is not None
         size = dh.shape[1]
-        gates = factors[:, : 3 * size].unflatten(1, (3, size))
-        _, _, _, do, through, keep = factors.split(size, 1)
+        gates = torch.unflatten(factors[:, : 3 * size], 1, (3, size))
+        _, _, _, do, through, keep = split(factors, size, 1)
         torch.mul(dh, do, out=grads[:, 3 * size :])
         dc.addcmul_(dh, through)
-        torch.mul(gates, dc.unsqueeze(1), out=grads[:, : 3 * size].unflatten(1, (3, size)))
+        torch.mul(gates, dc.unsqueeze(1), out=torch.unflatten(grads[:, : 3 * size], 1, (3, size)))
         dc.mul_(keep)
 
 
@@ -166,15 +168,15 @@ class GRU(Cell):
     def step(gx: Tensor, gh: Tensor, state: Tensor, out: Tensor, notes: Tensor) -> None:
         size = out.shape[1]
         gx[:, size:].add_(gh[:, : 2 * size]).sigmoid_()
-        n, r, z = gx.split(size, 1)
+        n, r, z = split(gx, size, 1)
         n.addcmul_(r, gh[:, 2 * size :]).tanh_()
         torch.addcmul(n, z, torch.sub(state, n, out=notes), out=out)
 
     @staticmethod
     def finish(gx: Tensor, gh: Tensor, out: Tensor, notes: Tensor, factors: Tensor) -> None:
         size = out.shape[1]
-        n, r, z = gx.split(size, 1)
-        dn, dr, dz, dhn, keep = factors.split(size, 1)
+        n, r, z = split(gx, size, 1)
+        dn, dr, dz, dhn, keep = split(factors, size, 1)
         _sigmoid_backward(notes, z, grad_input=dz)
         keep.copy_(z)
         _tanh_backward(torch.sub(1, z, out=notes), n, grad_input=dn)
@@ -184,8 +186,8 @@ class GRU(Cell):
     @staticmethod
     def back(dh: Tensor, dc: Tensor | None, factors: Tensor, grads: Tensor) -> Tensor:
         size = dh.shape[1]
-        into = grads.unflatten(1, (4, size))
-        torch.mul(factors[:, : 4 * size].unflatten(1, (4, size)), dh.unsqueeze(1), out=into)
+        into = torch.unflatten(grads, 1, (4, size))
+        torch.mul(torch.unflatten(factors[:, : 4 * size], 1, (4, size)), dh.unsqueeze(1), out=into)
         return factors[:, 4 * size :]
 
 

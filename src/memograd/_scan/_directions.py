@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -11,7 +12,10 @@ from torch import Tensor
 
 from memograd._scan._layer import Spread
 from memograd._scan._levels import Levels
-from memograd._share._trie import Rows, Trie, build, chains
+from memograd._share._trie import build, chains
+
+if TYPE_CHECKING:
+    from memograd._share._trie import Ints, Rows, Trie
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Direction:
     """
 
     trie: Trie
-    flip: np.ndarray | None
+    flip: Ints | None
     device: torch.device
 
     @staticmethod
@@ -33,18 +37,18 @@ class Direction:
         """Read rows from their start."""
         return Direction(trie, None, torch.device(device))
 
-    def levels(self, source: np.ndarray | None, begin: int = 0, stop: int | None = None) -> Levels:
+    def levels(self, source: Ints | None, begin: int = 0, stop: int | None = None) -> Levels:
         """Give a range of the trie's levels; the last one and every row's last node give out their memories."""
         trie = self.trie
         stop = trie.levels if stop is None else stop
         a, b = int(trie.starts[begin]), int(trie.starts[stop])
-        starts = trie.starts[begin : stop + 1] - a
+        starts: Ints = trie.starts[begin : stop + 1] - a
         parent = trie.parent[a:b]
         above = parent + np.repeat(np.concatenate([[0], starts[:-2]]), np.diff(starts)) if b > a else parent
         ends = self.ends
         ends = ends[(ends >= a) & (ends < b)] - a
         if stop < trie.levels:
-            ends = np.union1d(ends, np.arange(starts[-2], starts[-1]))
+            ends = np.union1d(ends, np.arange(starts[-2], starts[-1], dtype=np.int64))
         return Levels(
             starts=tuple(starts.tolist()),
             straight=tuple(trie.straight[begin:stop].tolist()),
@@ -57,14 +61,14 @@ class Direction:
         )
 
     @cached_property
-    def ends(self) -> np.ndarray:
+    def ends(self) -> Ints:
         """(k,) ascending, the nodes at which a row ends."""
         return np.unique(self.trie.last[self.trie.last >= 0])
 
     def ends_within(self, levels: Levels, begin: int, stop: int) -> Tensor:
         """Give where the rows' ends stand among the nodes of a range that give out their memories."""
         a, b = self.trie.starts[begin], self.trie.starts[stop]
-        ends = self.ends[(self.ends >= a) & (self.ends < b)] - a
+        ends: Ints = self.ends[(self.ends >= a) & (self.ends < b)] - a
         return self.tensor(np.searchsorted(levels.ends.cpu().numpy(), ends))
 
     def spread(self) -> Spread:
@@ -80,16 +84,16 @@ class Direction:
             root=self.tensor(self.trie.root_row),
         )
 
-    def tensor(self, array: np.ndarray) -> Tensor:
+    def tensor(self, array: Ints) -> Tensor:
         return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
 
 
 def whole_rows(trie: Trie) -> Trie:
-    """Merge equal rows and nothing else: what a layer above a bidirectional one can share, since it has seen both ends."""
+    """Merge equal rows and nothing else: all that can be shared above a layer that has seen both ends of a row."""
     return build(trie.last[trie.rows.rows], trie.rows, trie.root)
 
 
-def suffixes(keys: np.ndarray, rows: Rows, root: np.ndarray) -> tuple[Trie, np.ndarray]:
+def suffixes(keys: Ints, rows: Rows, root: Ints) -> tuple[Trie, Ints]:
     """Give the trie of rows read from their ends, and the position at each of its positions."""
     flip = rows.reversed()
     return build(keys[flip], rows, root), flip

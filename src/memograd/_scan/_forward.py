@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from memograd._scan._buffers import Loan
-from memograd._scan._cells import Cell
 from memograd._scan._levels import FAN, Arranged, Levels, inputs
+
+if TYPE_CHECKING:
+    from memograd._scan._cells import Cell
 
 
 @dataclass(frozen=True)
@@ -38,9 +41,7 @@ class Run:
     distinct: bool
 
 
-def forward(
-    cell: type[Cell], w: Arranged, levels: Levels, x: Tensor, h0: Tensor, c0: Tensor | None, keep: bool
-) -> Run:
+def forward(cell: type[Cell], w: Arranged, levels: Levels, x: Tensor, h0: Tensor, c0: Tensor | None, keep: bool) -> Run:
     """Run a layer over a trie.
 
     Args:
@@ -75,7 +76,8 @@ class _Scratch:
 
     def __init__(self, run: Run) -> None:
         cell, size, n = run.cell, run.w.size, run.levels.widest_chunk
-        self._loans = [Loan(n, columns * size, run.x) for columns in (cell.gates, (not cell.merged) * cell.gates, cell.notes)]
+        columns = (cell.gates, 0 if cell.merged else cell.gates, cell.notes)
+        self._loans = [Loan(n, k * size, run.x) for k in columns]
         self.gx, self.gh, self.notes = (loan.tensor for loan in self._loans)
 
 
@@ -87,6 +89,7 @@ def _run_levels(run: Run, memory: Tensor | None) -> None:
         first, last = levels.starts[chunk.start], levels.starts[chunk.stop]
         gx = scratch.gx[: last - first]
         if table is not None:
+            assert levels.source is not None
             torch.index_select(table, 0, levels.source[first:last], out=gx)
         else:
             w.input_product(inputs(run.x, levels, first, last), gx)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from memograd._scan._backward import Backward
-from memograd._scan._cells import Cell
 from memograd._scan._forward import Run, forward
 from memograd._scan._levels import Arranged, Levels, Weights
+from memograd._scan._torch import apply
+
+if TYPE_CHECKING:
+    from torch.autograd.function import FunctionCtx
+
+    from memograd._scan._cells import Cell
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ def layer(
     """
     dtype = torch.float64 if w.hh.dtype == torch.float64 else torch.float32
     wide = [None if t is None else t.to(dtype) for t in (x, h0, c0, *w)]
-    y, c = _Layer.apply(cell, levels, spread, *wide)  # pyright: ignore
+    y, c = apply(_Layer, cell, levels, spread, *wide)
     return y.to(x.dtype), c.to(x.dtype)
 
 
@@ -64,7 +68,7 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, cell: type[Cell], levels: Levels, spread: Spread | None, x: Tensor, h0: Tensor, c0: Tensor | None,
-        *w: Tensor | None,
+        *w: Any,
     ) -> tuple[Tensor, Tensor]:  # fmt: skip
         roots = (h0, c0) if spread is None else (h0[spread.root], None if c0 is None else c0[spread.root])
         keep = any(ctx.needs_input_grad)
@@ -79,7 +83,8 @@ class _Layer(torch.autograd.Function):
         return run.y.index_select(0, spread.node), run.c.index_select(0, spread.end) if cell.has_memory else run.c
 
     @staticmethod
-    def backward(ctx: Any, dy: Tensor | None, dc: Tensor | None) -> tuple[Any, ...]:  # pyright: ignore
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Any, ...]:
+        dy, dc = grad_outputs
         x, h0, y, *w = ctx.saved_tensors
         arranged = Arranged(ctx.cell, Weights(*w))
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
@@ -89,7 +94,7 @@ class _Layer(torch.autograd.Function):
             grads = (got.dx, got.dh0, got.dc0, *_in_order(ctx.cell, got))
         wanted = [g if needed else None for g, needed in zip(grads, ctx.needs_input_grad[3:], strict=True)]
         if torch.is_grad_enabled():
-            wanted = _Once.apply(*wanted)
+            wanted = apply(_Once, *wanted)
         return (None, None, None, *wanted)
 
 
@@ -124,9 +129,9 @@ class _Identity(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        return _Once.apply(*grads) if torch.is_grad_enabled() else grads
+        return apply(_Once, *grads) if torch.is_grad_enabled() else grads
 
 
 def once(*values: Tensor) -> tuple[Tensor, ...]:
     """Pass values on, so that differentiating their gradients again says clearly that it cannot be done."""
-    return _Identity.apply(*values)  # pyright: ignore
+    return apply(_Identity, *values)

@@ -10,14 +10,16 @@ matrix product a level.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
 
-from memograd._scan._cells import Cell
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from memograd._scan._cells import Cell
 
 _CHUNK = 4096  # nodes that share one product with the input and one with the weights' gradients
 FAN = 1.15  # nodes per parent above which the hidden state's product is taken per parent
@@ -67,11 +69,8 @@ class Levels:
         return None if self.straight[level] else self.parent[self.starts[level] : self.starts[level + 1]]
 
     @property
-    def widest(self) -> int:
-        return max((b - a for a, b in zip(self.starts, self.starts[1:])), default=0)
-
-    @property
     def widest_chunk(self) -> int:
+        """Nodes of the largest chunk."""
         return max((self.starts[c.stop] - self.starts[c.start] for c in self.chunks()), default=0)
 
 
@@ -86,15 +85,22 @@ class Weights(NamedTuple):
 
 
 class Arranged:
-    """Weights as the products want them."""
+    """Weights as the products want them: rows in the order of ``Cell.x_columns``, biases that only add up as one.
+
+    Attributes:
+        size: H.
+        ih, hh, hr: weights of the input, of the hidden state, and of the projection where there is one.
+        b_x, b_h: biases of the products with the input and with the hidden state; where the cell merges the two
+            products, ``b_x`` is the sum of both.
+        x_columns, h_columns: see ``Cell``.
+    """
 
     def __init__(self, cell: type[Cell], w: Weights) -> None:
         self.cell, self.size = cell, w.hh.shape[0] // cell.gates
         self.ih, self.hh, self.hr = cell.arrange(w.ih), w.hh, w.hr
-        self.b_x = None if w.b_ih is None else cell.arrange(w.b_ih)
-        self.b_h = w.b_hh
-        if cell.merged and self.b_x is not None:
-            self.b_x, self.b_h = self.b_x + w.b_hh, None
+        self.b_x, self.b_h = None if w.b_ih is None else cell.arrange(w.b_ih), w.b_hh
+        if cell.merged and self.b_x is not None and self.b_h is not None:
+            self.b_x, self.b_h = self.b_x + self.b_h, None
         self.x_columns, self.h_columns = cell.x_columns(self.size), cell.h_columns(self.size)
 
     def input_product(self, x: Tensor, out: Tensor) -> Tensor:

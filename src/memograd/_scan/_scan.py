@@ -11,14 +11,14 @@ What the plain call would draw independently is not shared: in training mode the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from memograd._scan._batch import Batch, First, shared_first_states
-from memograd._scan._straight import fuses, pays
 from memograd._scan._stack import Outcome, Stack, run_shared, run_spread
+from memograd._scan._straight import fuses, pays
 from memograd._share._shared import Shared
 from memograd._share._trie import Trie, chains
 
@@ -28,8 +28,10 @@ class Receipt:
     """What the last call did.
 
     Attributes:
-        steps: recurrent steps that the plain call takes, per layer and direction.
-        nodes: distinct prefixes among them.
+        steps: recurrent steps that the plain call takes, per layer and direction; 0 where the plain module ran before
+            they were counted.
+        nodes: how many of them were computed: one for each distinct prefix, or all (``steps``) where the plain module
+            ran. A direction that reads from the end, and layers above it or above a dropout, take steps of their own.
         engine: ``"levels"`` (over the trie) or ``"plain"`` (the module's own forward).
         exact: ``"bits"`` where the results have the plain call's bits, else ``"rounding"``.
         reason: why the engine was chosen.
@@ -81,10 +83,13 @@ def _advice(module: object) -> str:
         whole = name.removesuffix("Cell")
         sizes = f"{module.input_size}, {module.hidden_size}"
         return (
-            f"memo.scan: got nn.{name}, which takes one step and has no sequence to share; expected nn.RNN, nn.LSTM or "
-            f"nn.GRU. Write memo.scan(nn.{whole}({sizes})) and load the cell's weights as weight_ih_l0, weight_hh_l0, ..."
+            f"memo.scan: got nn.{name}, which takes one step and has no sequence to share; expected nn.RNN, nn.LSTM "
+            f"or nn.GRU. Write memo.scan(nn.{whole}({sizes})) and load the cell's weights as weight_ih_l0, "
+            "weight_hh_l0, ..."
         )
-    return f"memo.scan: got {name}; expected nn.RNN, nn.LSTM or nn.GRU. Write memo.scan(nn.LSTM(input_size, hidden_size))."
+    return (
+        f"memo.scan: got {name}; expected nn.RNN, nn.LSTM or nn.GRU. Write memo.scan(nn.LSTM(input_size, hidden_size))."
+    )
 
 
 class Scan(nn.RNNBase):
@@ -105,8 +110,9 @@ class Scan(nn.RNNBase):
         """Wrap a module: share all that it holds."""
         if type(module).forward is not cls._plain_kind().forward:
             raise TypeError(
-                f"memo.scan: got {type(module).__name__} with a forward of its own; expected {cls._plain_kind().__name__}'s "
-                "own. Wrap the recurrent module inside of it: self.rnn = memo.scan(self.rnn)."
+                f"memo.scan: got {type(module).__name__} with a forward of its own; expected "
+                f"{cls._plain_kind().__name__}'s own. Wrap the recurrent module inside of it: "
+                "self.rnn = memo.scan(self.rnn)."
             )
         made = cls.__new__(cls)
         made.__dict__.update(module.__dict__)
@@ -178,8 +184,8 @@ class Scan(nn.RNNBase):
     def _plain(self, input: Any, hx: Any, reason: str, shared: bool = False, trie: Trie | None = None) -> Any:
         if shared:
             raise ValueError(
-                f"memo.scan: got {_described(input)} with shared=True; expected a batch of float vectors that the plain "
-                "module takes, (T, B, E), (B, T, E) or a PackedSequence on CPU or CUDA."
+                f"memo.scan: got {_described(input)} with shared=True; expected a batch of float vectors that the "
+                "plain module takes, (T, B, E), (B, T, E) or a PackedSequence on CPU or CUDA."
             )
         steps = 0 if trie is None else trie.rows.steps
         self.receipt = Receipt(steps, steps, "plain", "bits", reason)
@@ -221,7 +227,8 @@ class Scan(nn.RNNBase):
 
     def _stack(self) -> Stack:
         directions = 2 if self.bidirectional else 1
-        named = [[getattr(self, name) for name in names] for names in self._all_weights]
+        names = cast("list[list[str]]", self._all_weights)
+        named = [[getattr(self, name) for name in of_direction] for of_direction in names]
         weights = [named[k : k + directions] for k in range(0, len(named), directions)]
         dropout = self.dropout if self.training and self.num_layers > 1 else 0.0
         return Stack(self.mode, weights, dropout, self.bias, self.bidirectional, self.training)
@@ -247,8 +254,8 @@ def _checked_values(module: Scan, s: Shared) -> Tensor:
     x = s.distinct
     if x.dim() != 2 or x.shape[1] != module.input_size or not x.is_floating_point():
         raise ValueError(
-            f"memo.scan: got a Shared with values of shape {tuple(x.shape[1:])} and {x.dtype}; expected float vectors of "
-            f"{module.input_size}. Write rnn(s.map(embedding)) if s holds token ids."
+            f"memo.scan: got a Shared with values of shape {tuple(x.shape[1:])} and {x.dtype}; expected float vectors "
+            f"of {module.input_size}. Write rnn(s.map(embedding)) if s holds token ids."
         )
     return x
 

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, _VF
+from torch import Tensor
 from torch.nn import functional
 
 from memograd._scan._cells import CELLS, Cell
@@ -14,7 +15,11 @@ from memograd._scan._directions import Direction, suffixes, whole_rows
 from memograd._scan._layer import layer
 from memograd._scan._levels import Weights
 from memograd._scan._straight import run_direction
-from memograd._share._trie import Trie, chains
+from memograd._scan._torch import kernel
+from memograd._share._trie import chains
+
+if TYPE_CHECKING:
+    from memograd._share._trie import Ints, Trie
 
 
 @dataclass(frozen=True)
@@ -80,7 +85,7 @@ class Outcome:
     computed: int
 
 
-def run_shared(stack: Stack, x: Tensor, source: np.ndarray | None, trie: Trie, first: States) -> Outcome:
+def run_shared(stack: Stack, x: Tensor, source: Ints | None, trie: Trie, first: States) -> Outcome:
     """Run a stack over a trie: values and gradients once per node.
 
     Args:
@@ -90,7 +95,7 @@ def run_shared(stack: Stack, x: Tensor, source: np.ndarray | None, trie: Trie, f
         trie: the prefixes.
         first: the first states of the trie's roots.
     """
-    last = _Last(stack, first, len(trie.rows))
+    last = _Last(first)
     computed = 0
     for depth in range(len(stack.weights)):
         directions, sources = _both(stack, trie, source, x.device)
@@ -102,9 +107,10 @@ def run_shared(stack: Stack, x: Tensor, source: np.ndarray | None, trie: Trie, f
             last.take(k, direction, y, c)
             parts.append(y)
             computed += len(direction.trie)
-        x, trie, source = _joined(directions, parts)
+        x, trie = _joined(directions, parts)
+        source = None
         if stack.dropout and depth + 1 < len(stack.weights):
-            y, trie, more = _rest(stack, depth + 1, directions[0].tensor, x, trie, first, last)
+            y, trie, more = _rest(stack, depth + 1, directions[0], x, trie, first, last)
             return Outcome(y, trie, last.states(), computed + more)
     return Outcome(x, trie, last.states(), computed)
 
@@ -118,7 +124,7 @@ def run_spread(stack: Stack, x: Tensor, trie: Trie, first: States) -> Outcome:
         trie: the prefixes.
         first: the first states of all rows.
     """
-    last = _Last(stack, first, len(trie.rows))
+    last = _Last(first)
     computed = 0
     for depth in range(len(stack.weights)):
         directions, _ = _both(stack, trie, trie.first, x.device)
@@ -144,9 +150,10 @@ def run_spread(stack: Stack, x: Tensor, trie: Trie, first: States) -> Outcome:
 class _Last:
     """Collects the rows' last states, layer by layer."""
 
-    def __init__(self, stack: Stack, first: States, rows: int) -> None:
-        self.first, self.h, self.c = first, {}, {}
-        self.rows = rows
+    def __init__(self, first: States) -> None:
+        self.first = first
+        self.h: dict[int, Tensor] = {}
+        self.c: dict[int, Tensor] = {}
 
     def take(self, k: int, direction: Direction, y: Tensor, c: Tensor) -> None:
         """Read the states off the nodes at which rows end."""
@@ -172,13 +179,13 @@ class _Last:
         return States(h, torch.stack([self.c[k] for k in sorted(self.c)]) if self.c else None)
 
 
-def _ends_of(direction: Direction) -> np.ndarray:
+def _ends_of(direction: Direction) -> Ints:
     """(B,) where each row's last node stands among the ends, -1 for an empty row."""
     last = direction.trie.last
     return np.where(last >= 0, np.searchsorted(direction.ends, last), -1)
 
 
-def _or_first(values: Tensor, at: np.ndarray, first: Tensor, direction: Direction) -> Tensor:
+def _or_first(values: Tensor, at: Ints, first: Tensor, direction: Direction) -> Tensor:
     """Take rows of ``values``; a row that took no step keeps its first state."""
     if len(at) and at.min() < 0:
         values, at = torch.cat([values, first]), np.where(at < 0, len(values) + direction.trie.root, at)
@@ -190,8 +197,8 @@ def _row(states: Tensor | None, k: int) -> Tensor | None:
 
 
 def _both(
-    stack: Stack, trie: Trie, source: np.ndarray | None, device: torch.device
-) -> tuple[list[Direction], list[np.ndarray | None]]:
+    stack: Stack, trie: Trie, source: Ints | None, device: torch.device
+) -> tuple[list[Direction], list[Ints | None]]:
     """Give the directions of a layer and which input row each of their nodes reads."""
     onward = Direction(trie, None, device)
     if not stack.bidirectional:
@@ -201,30 +208,29 @@ def _both(
     return [onward, Direction(backward, flip, device)], [source, keys[flip][backward.first]]
 
 
-def _joined(directions: list[Direction], parts: list[Tensor]) -> tuple[Tensor, Trie, None]:
+def _joined(directions: list[Direction], parts: list[Tensor]) -> tuple[Tensor, Trie]:
     """Join the outputs of a layer's directions: where there are two, a node is a step of a distinct row."""
     trie = directions[0].trie
     if len(parts) == 1:
-        return parts[0], trie, None
+        return parts[0], trie
     onward, backward = directions
     assert backward.flip is not None
     both = whole_rows(trie)
     ahead = parts[0].index_select(0, onward.tensor(trie.node[both.first]))
     behind = parts[1].index_select(0, onward.tensor(backward.trie.node[backward.flip[both.first]]))
-    return torch.cat([ahead, behind], 1), both, None
+    return torch.cat([ahead, behind], 1), both
 
 
-def _rest(stack: Stack, depth: int, tensor, x: Tensor, trie: Trie, first: States, last: _Last) -> tuple[Tensor, Trie, int]:
+def _rest(
+    stack: Stack, depth: int, onward: Direction, x: Tensor, trie: Trie, first: States, last: _Last
+) -> tuple[Tensor, Trie, int]:
     """Run the layers above a dropout, which tells apart what was equal."""
-    rows = trie.rows
-    of_rows = first.rows(tensor(trie.root))
-    y, computed = _plain_layers(stack, depth, x.index_select(0, tensor(trie.node)), trie, of_rows, last)
-    return y, chains(rows, trie.root), computed
+    of_rows = first.rows(onward.tensor(trie.root))
+    y, computed = _plain_layers(stack, depth, x.index_select(0, onward.tensor(trie.node)), trie, of_rows, last)
+    return y, chains(trie.rows, trie.root), computed
 
 
-def _plain_layers(
-    stack: Stack, depth: int, x: Tensor, trie: Trie, first: States, last: _Last
-) -> tuple[Tensor, int]:
+def _plain_layers(stack: Stack, depth: int, x: Tensor, trie: Trie, first: States, last: _Last) -> tuple[Tensor, int]:
     """Run layers from ``depth`` on as PyTorch does, drawing the dropouts that it draws.
 
     Args:
@@ -235,7 +241,7 @@ def _plain_layers(
     order = torch.from_numpy(rows.order).to(x.device)
     states = [s[depth * directions :].index_select(1, order) for s in (first.h, first.c) if s is not None]
     flat = [w for of_layer in stack.weights[depth:] for of_direction in of_layer for w in of_direction]
-    run = getattr(_VF, stack.mode.lower())
+    run = kernel(stack.mode)
     options = (flat, stack.bias, len(stack.weights) - depth, stack.dropout, stack.training, stack.bidirectional)
     hx = tuple(states) if stack.cell.has_memory else states[0]
     if rows.steps == rows.horizon * len(rows):

@@ -1,23 +1,29 @@
 """Stretches of a trie in which nothing branches and nothing ends, through the kernel that the plain module uses.
 
-This is the radix form of a trie: unbranched segments between branch points, all segments of a stretch side by side, their
-first states the last states of their parents. Where the kernel is fused (oneDNN's LSTM on a CPU, cuDNN on CUDA) and
-a stretch long and narrow, it beats a loop of own steps, whose time goes into calls.
+This is the radix form of a trie: unbranched segments between branch points, all segments of a stretch side by side,
+their first states the last states of their parents. Where the kernel is fused (oneDNN's LSTM on a CPU, cuDNN on CUDA)
+and a stretch long and narrow, it beats a loop of own steps, whose time goes into calls.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from itertools import pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
-from torch import Tensor, _VF
+from torch import Tensor
 
 from memograd._scan._directions import Direction
 from memograd._scan._layer import layer, once
-from memograd._scan._levels import Weights
-from memograd._scan._cells import Cell
-from memograd._share._trie import Trie
+from memograd._scan._torch import kernel
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from memograd._scan._cells import Cell
+    from memograd._scan._levels import Weights
+    from memograd._share._trie import Ints, Trie
 
 _LONG = 8  # levels from which a call of the fused kernel pays for rearranging the weights
 _CALL = 5.0  # what a level costs besides its nodes, in nodes (measured: H = 256, two CPU cores)
@@ -26,7 +32,7 @@ _MARGIN = 1.05  # of the plain call's cost, for what arranging costs besides
 
 
 def run_direction(
-    cell: type[Cell], mode: str, w: Weights, direction: Direction, x: Tensor, source: np.ndarray | None,
+    cell: type[Cell], mode: str, w: Weights, direction: Direction, x: Tensor, source: Ints | None,
     h: Tensor, c: Tensor | None,
 ) -> tuple[Tensor, Tensor]:  # fmt: skip
     """Run a layer over a trie, stretch by stretch, each as it runs best.
@@ -57,7 +63,7 @@ def run_direction(
             parents = levels.parent[: levels.starts[1]]
             inputs = read if levels.source is None else read.index_select(0, levels.source)
             first = [s.index_select(0, parents) for s in (h, c) if s is not None]
-            y, c_last = _fused(mode, w, inputs.unflatten(0, (stop - begin, -1)), first)
+            y, c_last = _fused(mode, w, torch.unflatten(inputs, 0, (stop - begin, -1)), first)
         else:
             y, c_last = layer(cell, w, levels, read, h, c)
         width = levels.starts[-1] - levels.starts[-2]
@@ -85,7 +91,7 @@ def stretches(direction: Direction, fuses: bool) -> Iterator[tuple[int, int, boo
     breaks = ~trie.straight | ending[:-1] | np.concatenate([[True], widths[1:] != widths[:-1]])
     cuts = [*np.flatnonzero(breaks | (np.arange(trie.levels) == 0)).tolist(), trie.levels]
     pending = 0
-    for begin, stop in zip(cuts, cuts[1:]):
+    for begin, stop in pairwise(cuts):
         if stop - begin >= _LONG:
             if pending < begin:
                 yield pending, begin, False
@@ -106,11 +112,13 @@ def pays(trie: Trie, fused: bool) -> bool:
         fused: whether the plain module would run this batch by a fused kernel.
     """
     plain = trie.rows.horizon * _CALL + trie.rows.steps
-    straight = sum(
-        int(trie.starts[stop] - trie.starts[begin]) for begin, stop, kind in stretches(Direction.of(trie), fused) if kind
+    by_kernel = sum(
+        int(trie.starts[stop] - trie.starts[begin])
+        for begin, stop, straight in stretches(Direction.of(trie), fused)
+        if straight
     )
-    own = len(trie) - straight
-    return _MARGIN * (trie.levels * _CALL + straight + own * (_OWN if fused else 1.0)) < plain
+    own = len(trie) - by_kernel
+    return _MARGIN * (trie.levels * _CALL + by_kernel + own * (_OWN if fused else 1.0)) < plain
 
 
 def fuses(cell: type[Cell], w: Weights, x: Tensor) -> bool:
@@ -119,7 +127,12 @@ def fuses(cell: type[Cell], w: Weights, x: Tensor) -> bool:
         return False
     if x.device.type == "cuda":
         return torch.backends.cudnn.is_acceptable(x)
-    return cell.has_memory and x.dtype == torch.float32 and torch._C._get_mkldnn_enabled() and torch.backends.mkldnn.is_available()
+    return (
+        cell.has_memory
+        and x.dtype == torch.float32
+        and bool(torch.backends.mkldnn.enabled)
+        and torch.backends.mkldnn.is_available()
+    )
 
 
 def _fused(mode: str, w: Weights, x: Tensor, first: list[Tensor]) -> tuple[Tensor, Tensor]:
@@ -127,6 +140,6 @@ def _fused(mode: str, w: Weights, x: Tensor, first: list[Tensor]) -> tuple[Tenso
     flat = [t for t in (w.ih, w.hh, w.b_ih, w.b_hh) if t is not None]
     states = [s.unsqueeze(0) for s in first]
     hx = tuple(states) if len(states) > 1 else states[0]
-    y, *last = getattr(_VF, mode.lower())(x, hx, flat, w.b_ih is not None, 1, 0.0, False, False, False)
+    y, *last = kernel(mode)(x, hx, flat, w.b_ih is not None, 1, 0.0, False, False, False)
     y, c = once(y.flatten(0, 1), last[-1][0])
     return y, c

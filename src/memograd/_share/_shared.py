@@ -7,7 +7,6 @@ by construction: what comes back from all positions is summed onto the node befo
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -19,6 +18,8 @@ from torch.nn.utils.rnn import PackedSequence
 from memograd._share._trie import Rows, Trie, build
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from memograd._share._trie import Ints
 
 
@@ -120,12 +121,7 @@ class Shared:
         Raises:
             ValueError: f does not give a row for each row.
         """
-        out = f(self.distinct)
-        if not isinstance(out, Tensor) or out.dim() < 1 or len(out) != len(self.distinct):
-            raise ValueError(
-                f"Shared.map: got {_shape_of(out)} from the function for {len(self.distinct)} distinct rows; expected a "
-                "tensor with one row for each. Write a function of rows; for anything else use .dense() first."
-            )
+        out = _checked_rows(f(self.distinct), len(self.distinct))
         return Shared(out, self.trie, self.source, self.batch_first)
 
     def dense(self, padding_value: float = 0.0, total_length: int | None = None) -> Tensor:
@@ -141,7 +137,9 @@ class Shared:
         rows = self.trie.rows
         horizon = rows.horizon if total_length is None else total_length
         if horizon < rows.horizon:
-            raise ValueError(f"Shared.dense: got total_length={horizon}; expected at least {rows.horizon}, the longest row.")
+            raise ValueError(
+                f"Shared.dense: got total_length={horizon}; expected at least {rows.horizon}, the longest row."
+            )
         data = self._positions()
         shape = (horizon, len(rows), *data.shape[1:])
         if rows.steps == shape[0] * shape[1]:
@@ -201,7 +199,8 @@ def _in_order(rows: Rows) -> bool:
 def _check_classes(wanted: Tensor, counts: Tensor, classes: int) -> None:
     fits = (~counts | ((wanted >= 0) & (wanted < classes))).all()
     if fits.is_cuda:
-        torch._assert_async(fits)  # as the plain loss, which does not wait for the device either
+        # As the plain loss, which does not wait for the device either; torch has no public name for it.
+        torch._assert_async(fits)  # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
     elif not fits:
         raise IndexError(
             f"Shared.cross_entropy: got a target outside of the {classes} classes of the logits; expected 0 to "
@@ -216,7 +215,7 @@ def _time_first(rows: Rows) -> Ints:
 
 def _distinct(keys: Ints) -> tuple[Ints, Ints]:
     """Give the distinct keys, and for each key its number."""
-    if len(keys) and 0 <= keys.min() and keys.max() < 4 * len(keys):  # token ids: count rather than sort
+    if len(keys) and keys.min() >= 0 and keys.max() < 4 * len(keys):  # token ids: count rather than sort
         distinct = np.flatnonzero(np.bincount(keys))
         number = np.zeros(int(keys.max()) + 1, np.int64)
         number[distinct] = np.arange(len(distinct))
@@ -229,36 +228,48 @@ def _shape_of(x: object) -> str:
     return f"a tensor of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
 
 
+def _checked_rows(out: object, count: int) -> Tensor:
+    if not isinstance(out, Tensor) or out.dim() < 1 or len(out) != count:
+        raise ValueError(
+            f"Shared.map: got {_shape_of(out)} from the function for {count} distinct rows; expected a tensor with one "
+            "row for each. Write a function of rows; for anything else use .dense() first."
+        )
+    return out
+
+
 def _is_integer(x: Tensor) -> bool:
     return not (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool)
 
 
-def _checked_ids(ids: Tensor, batch_first: bool) -> Ints:
+def _checked_ids(ids: object, batch_first: bool) -> Ints:
     """Give ids as a (B, T) array."""
     if not isinstance(ids, Tensor) or not _is_integer(ids):
         got = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
         raise TypeError(f"Shared.prefixes: got ids of {got}; expected an integer tensor (B, T). Write ids.long().")
     if ids.dim() != 2:
         raise ValueError(f"Shared.prefixes: got ids of shape {tuple(ids.shape)}; expected (B, T).")
-    table = ids.detach().cpu().numpy().astype(np.int64, copy=False)
-    return table if batch_first else table.T
+    table: Ints = ids.detach().cpu().numpy().astype(np.int64, copy=False)
+    return table if batch_first else np.transpose(table)
 
 
 def _checked_lengths(lengths: Tensor | None, table: Ints) -> Ints:
     """Give lengths as a (B,) array that fits a (B, T) table."""
     size, horizon = table.shape
     if lengths is None:
-        return np.full(size, horizon)
+        return np.full((size,), horizon, np.int64)
     lengths = torch.as_tensor(lengths)
     if not _is_integer(lengths):
         raise TypeError(f"Shared.prefixes: got lengths of {lengths.dtype}; expected integers. Write lengths.long().")
     if lengths.shape != (size,):
-        raise ValueError(f"Shared.prefixes: got lengths of shape {tuple(lengths.shape)}; expected ({size},), one a row.")
+        raise ValueError(
+            f"Shared.prefixes: got lengths of shape {tuple(lengths.shape)}; expected ({size},), one a row."
+        )
     steps = lengths.detach().cpu().numpy().astype(np.int64)
     if size and (steps.max() > horizon or steps.min() < 0):
         row = int(np.argmax((steps > horizon) | (steps < 0)))
         raise ValueError(
-            f"Shared.prefixes: got length {steps[row]} for row {row} of ids with {horizon} steps; expected 0 to {horizon}."
+            f"Shared.prefixes: got length {steps[row]} for row {row} of ids with {horizon} steps; "
+            f"expected 0 to {horizon}."
         )
     return steps
 

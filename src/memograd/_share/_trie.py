@@ -233,7 +233,7 @@ def _from_chains(rows: Rows, order: Ints, common: Ints, root: Ints, root_row: In
     place[later] = np.cumsum(own[later], axis=0, dtype=np.int32) - 1
     starts = np.concatenate([[0], np.cumsum(own.sum(0))]).astype(np.int64)
 
-    level, chain = np.nonzero(own[later].T)
+    level, chain = np.nonzero(np.transpose(own[later]))
     chain = later[chain]
     before = np.maximum(level - 1, 0)
     parent = np.where(level == 0, root[order[chain]], place[through[chain, before], before])

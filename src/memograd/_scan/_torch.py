@@ -1,0 +1,43 @@
+"""What torch leaves untyped or without a public name, asked for in one place and typed."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, cast
+
+import torch
+from torch import _VF
+from torch._C._functorch import peek_interpreter_stack
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from torch import Tensor, nn
+
+_untyped: Any = _VF
+
+# What ``Tensor.split`` calls once it has looked for subclasses and symbolic sizes, of which a cell sees none.
+split: Callable[[Tensor, int, int], tuple[Tensor, ...]] = _untyped.split
+
+
+def kernel(mode: str) -> Callable[..., tuple[Tensor, ...]]:
+    """Give the kernel that a recurrent module of this ``mode`` calls; it gives outputs, then last states."""
+    return getattr(_VF, mode.lower())
+
+
+def weight_names(module: nn.RNNBase) -> list[str]:
+    """Give the names of a module's weights, which it lists nowhere in public, in the order of its kernel."""
+    names: list[str] = module._flat_weights_names  # pyright: ignore[reportPrivateUsage]
+    return names
+
+
+def apply(function: Any, *args: Any) -> Any:
+    """Call a ``torch.autograd.Function``, whose ``apply`` has no types."""
+    return function.apply(*args)
+
+
+def is_transformed() -> bool:
+    """Say whether a trace or transform is under way (jit, vmap, grad, forward mode): tensors may then have no bits."""
+    tracing: bool = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
+    interpreter = cast("object", peek_interpreter_stack())  # None outside of transforms, whatever its stub says
+    level = cast("int", torch.autograd.forward_ad._current_level)  # pyright: ignore[reportPrivateUsage]
+    return tracing or interpreter is not None or level >= 0
