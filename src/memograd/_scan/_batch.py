@@ -125,9 +125,9 @@ class Batch:
         root = bits[0] * (int(bits[-1].max()) + 1) + bits[-1]
         return First(_states(given), root)
 
-    def last_states(self, last: States, dtype: torch.dtype) -> Any:
+    def last_states(self, last: States, dtypes: list[torch.dtype]) -> Any:
         """Give last states as the plain module does."""
-        return last.h.to(dtype) if last.c is None else (last.h.to(dtype), last.c.to(dtype))
+        return last.h.to(dtypes[0]) if last.c is None else (last.h.to(dtypes[0]), last.c.to(dtypes[1]))
 
     def laid_out(self, y: Tensor) -> Tensor | PackedSequence:
         """Give (steps, R) outputs as the plain module does, strides and all."""
@@ -136,11 +136,12 @@ class Batch:
         table = y.view(self.rows.horizon, len(self.rows), -1)
         return table.transpose(0, 1) if self.batch_first else table
 
-    def result_dtype(self, stack: Stack) -> torch.dtype:
-        """Give the type that the plain module's results have."""
+    def result_dtypes(self, stack: Stack, first: States) -> list[torch.dtype]:
+        """Give the types of the plain module's results: of the outputs, then of the last states."""
         if not torch.is_autocast_enabled(self.x.device.type):
-            return self.x.dtype
-        return _autocast_dtype(stack, self.x, isinstance(self.input, PackedSequence))
+            return [self.x.dtype] * 3
+        steps = [2, 1] if self.ragged else [2]
+        return _autocast_dtypes(stack, self.x, first, steps if isinstance(self.input, PackedSequence) else None)
 
 
 def shared_first_states(module: nn.RNNBase, s: Shared, hx: Any) -> States:
@@ -230,18 +231,16 @@ def _packed_rows(packed: PackedSequence) -> Rows | None:
     return Rows.of(lengths, order)
 
 
-def _autocast_dtype(stack: Stack, x: Tensor, packed: bool) -> torch.dtype:
-    """Ask the plain kernel what it would give, on one step of two rows."""
+def _autocast_dtypes(stack: Stack, x: Tensor, first: States, widths: list[int] | None) -> list[torch.dtype]:
+    """Ask the plain kernel what it would give, on a batch of two rows (packed where ``widths`` are given)."""
     flat = [w for of_layer in stack.weights for of_direction in of_layer for w in of_direction]
-    tiny = x.new_zeros((2, x.shape[1]) if packed else (1, 2, x.shape[1]))
-    w = stack.at(0, 0)
-    depth = len(stack.weights) * (2 if stack.bidirectional else 1)
-    sizes = w.hh.shape[1], w.hh.shape[0] // stack.cell.gates
-    hx = [x.new_zeros(depth, 2, size) for size in sizes]
+    given = [s.new_zeros(s.shape[0], 2, s.shape[2]) for s in (first.h, first.c) if s is not None]
     options = (flat, stack.bias, len(stack.weights), 0.0, False, stack.bidirectional)
-    state = tuple(hx) if stack.cell.has_memory else hx[0]
+    state = tuple(given) if stack.cell.has_memory else given[0]
     run = kernel(stack.mode)
     with torch.no_grad():
-        if packed:
-            return run(tiny, torch.tensor([2]), state, *options)[0].dtype
-        return run(tiny, state, *options, False)[0].dtype
+        if widths is None:
+            found = run(x.new_zeros(1, 2, x.shape[1]), state, *options, False)
+        else:
+            found = run(x.new_zeros(sum(widths), x.shape[1]), torch.tensor(widths), state, *options)
+    return [t.dtype for t in found]

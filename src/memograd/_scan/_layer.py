@@ -94,14 +94,16 @@ class _Layer(torch.autograd.Function):
             grads = (got.dx, got.dh0, got.dc0, *_in_order(ctx.cell, got))
         wanted = [g if needed else None for g, needed in zip(grads, ctx.needs_input_grad[3:], strict=True)]
         if torch.is_grad_enabled():
-            wanted = apply(_Once, *wanted)
+            # Formed without a graph, they would pass for constants when they are differentiated again.
+            wanted = apply(_Once, *(None if g is None else g.requires_grad_() for g in wanted))
         return (None, None, None, *wanted)
 
 
 def _in_order(cell: type[Cell], got: Backward) -> tuple[Tensor | None, ...]:
     """Give the weights' gradients in the order of ``Weights``."""
     b_x = None if got.b_x is None else cell.restore(got.b_x)
-    return cell.restore(got.ih), got.hh, b_x, b_x if cell.merged else got.b_h, got.hr
+    b_h = b_x.clone() if cell.merged and b_x is not None else got.b_h  # two gradients never share memory
+    return cell.restore(got.ih), got.hh, b_x, b_h, got.hr
 
 
 class _Once(torch.autograd.Function):

@@ -204,8 +204,8 @@ class Scan(nn.RNNBase):
             result = Shared(out.y, out.trie) if shared else None
             y = out.y if shared else out.y.index_select(0, torch.from_numpy(out.trie.node).to(batch.x.device))
         self._note(trie, out)
-        dtype = batch.result_dtype(stack)
-        last = batch.last_states(out.last, dtype)
+        dtype, *dtypes = batch.result_dtypes(stack, first.states)
+        last = batch.last_states(out.last, dtypes)
         if result is None:
             return batch.laid_out(y.to(dtype)), last
         result = Shared(result.distinct.to(dtype), result.trie, None, batch.batch_first)
