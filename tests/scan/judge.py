@@ -30,8 +30,9 @@ class Trial:
         module: the plain module.
         x, hx: what it is called with; what requires grad here has its gradient judged.
         on: the outputs that the loss depends on ("y", "h", "c"); all by default.
-        autocast: the type of an autocast region on the CPU, None for none.
+        autocast: the type of an autocast region, None for none.
         seed: of the incoming gradients.
+        device: where both modules run; the float64 copy runs on the CPU.
     """
 
     module: nn.RNNBase
@@ -40,11 +41,13 @@ class Trial:
     on: tuple[str, ...] | None = None
     autocast: torch.dtype | None = None
     seed: int = 0
+    device: str = "cpu"
 
 
 def assert_fair(trial: Trial, engine: str = "levels", **call: Any) -> nn.Module:
     """Assert that the memoized module gives the plain one's outputs and gradients; give it back with its receipt."""
-    plain, memoized = copy.deepcopy(trial.module), memo.scan(copy.deepcopy(trial.module), engine=engine)
+    plain = copy.deepcopy(trial.module).to(trial.device)
+    memoized = memo.scan(copy.deepcopy(plain), engine=engine)
     theirs, their_shape = results(plain, trial)
     ours, our_shape = results(memoized, trial, **call)
     assert our_shape == their_shape
@@ -68,14 +71,14 @@ def assert_no_worse(ours: dict[str, Tensor | None], theirs: dict[str, Tensor | N
 def error(found: Tensor | None, truth: Tensor) -> float:
     """Give the largest absolute difference; a NaN where the truth has none is infinitely wrong."""
     assert found is not None
-    found = found.double()
+    found = found.double().cpu()
     assert torch.equal(found.isnan(), truth.isnan())
     return float((found - truth).nan_to_num(0).abs().max()) if truth.numel() else 0.0
 
 
 def reference(trial: Trial) -> tuple[dict[str, Tensor | None], dict[str, float]]:
     """Give the float64 results, and what one rounding of all operands does to each."""
-    exact, _ = results(_double(trial.module), replace(trial, autocast=None), torch.Tensor.double)
+    exact, _ = results(_double(trial.module), _on_cpu(trial), torch.Tensor.double)
     eps = torch.finfo(trial.autocast or data_of(trial.x).dtype).eps
     noise = dict.fromkeys(exact, 0.0)
     for seed in range(2):
@@ -84,7 +87,7 @@ def reference(trial: Trial) -> tuple[dict[str, Tensor | None], dict[str, float]]
         with torch.no_grad():
             for p in module.parameters():
                 p.copy_(shaken(p))
-        moved, _ = results(module, replace(trial, autocast=None), shaken)
+        moved, _ = results(module, _on_cpu(trial), shaken)
         for name, truth in exact.items():
             if truth is not None:
                 noise[name] = max(noise[name], error(moved[name], truth))
@@ -96,7 +99,7 @@ def results(
 ) -> tuple[dict[str, Tensor | None], Any]:
     """Call a module and take gradients back; give every value by name, and the shape of the outputs."""
     x, hx, leaves = _fresh(trial, convert)
-    with nullcontext() if trial.autocast is None else torch.autocast("cpu", dtype=trial.autocast):
+    with nullcontext() if trial.autocast is None else torch.autocast(trial.device, dtype=trial.autocast):
         out = module(x, hx, **call)
     outputs = named(out)
     backward(outputs, trial, convert)
@@ -115,7 +118,7 @@ def backward(outputs: dict[str, Tensor], trial: Trial, convert: Callable[[Tensor
         g = torch.randn(value.shape, generator=drawn, dtype=torch.float64).to(dtype)
         if value.requires_grad and (trial.on is None or name in trial.on):
             into.append(value)
-            incoming.append(convert(g).to(value.dtype))
+            incoming.append(convert(g).to(value.device, value.dtype))
     if into:
         torch.autograd.backward(into, incoming)
 
@@ -147,16 +150,23 @@ def _fresh(trial: Trial, convert: Callable[[Tensor], Tensor]) -> tuple[Any, Any,
     leaves: dict[str, Tensor] = {}
 
     def copied(name: str, given: Tensor) -> Tensor:
-        made = convert(given.detach())
+        made = convert(given.detach()).to(trial.device)
         if given.requires_grad:
             leaves[name] = made.requires_grad_()
         return made
 
     data = copied("x", data_of(trial.x))
-    x = PackedSequence(data, *trial.x[1:]) if isinstance(trial.x, PackedSequence) else data
+    x = data
+    if isinstance(trial.x, PackedSequence):
+        _, widths, *order = trial.x
+        x = PackedSequence(data, widths, *(i if i is None else i.to(trial.device) for i in order))
     if isinstance(trial.hx, tuple):
         return x, tuple(copied(f"{name}0", s) for name, s in zip("hc", trial.hx, strict=True)), leaves
     return x, None if trial.hx is None else copied("h0", trial.hx), leaves
+
+
+def _on_cpu(trial: Trial) -> Trial:
+    return replace(trial, autocast=None, device="cpu")
 
 
 def _double(module: nn.RNNBase) -> nn.RNNBase:
