@@ -30,12 +30,13 @@ class Loan:
     """
 
     def __init__(self, rows: int, columns: int, like: Tensor) -> None:
+        self._block: Tensor | None = None  # for __del__, should the next line run out of memory
         self._block = _fitting(rows * columns * like.element_size(), like.device)
         flat = self._block[: rows * columns * like.element_size()].view(like.dtype)
         self.tensor = flat.view(rows, columns)
 
     def __del__(self) -> None:
-        if self._block.device.type == "cpu":
+        if self._block is not None and self._block.device.type == "cpu":
             with _lock:
                 _idle.append(self._block)
                 _idle.sort(key=Tensor.numel)
@@ -44,8 +45,10 @@ class Loan:
 
 def _fitting(nbytes: int, device: torch.device) -> Tensor:
     """Take the smallest idle block that fits, unless it would be mostly empty."""
-    with _lock:
-        for place, block in enumerate(_idle):
-            if device.type == "cpu" and nbytes <= block.numel() <= max(2 * nbytes, 1 << 20):
-                return _idle.pop(place)
+    if device.type == "cpu":
+        with _lock:
+            fits = [block for block in _idle if nbytes <= block.numel() <= max(2 * nbytes, 1 << 20)]
+            if fits:
+                _idle[:] = [block for block in _idle if block is not fits[0]]
+                return fits[0]
     return torch.empty(nbytes, dtype=torch.uint8, device=device)

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, nn
 
 from memograd._scan._batch import Batch, First, shared_first_states
-from memograd._scan._stack import Outcome, Stack, run_shared, run_spread
+from memograd._scan._stack import Stack, run_shared, run_spread
 from memograd._scan._straight import fuses, pays
+from memograd._scan._torch import untraced
 from memograd._share._shared import Shared
 from memograd._share._trie import Trie, chains
 
@@ -133,6 +134,7 @@ class Scan(nn.RNNBase):
                 return getattr(wrapped, name)
             raise
 
+    @untraced
     def forward(self, input: Any, hx: Any = None, *, keys: Tensor | None = None, shared: bool = False) -> Any:
         """Give what the plain module gives.
 
@@ -203,7 +205,7 @@ class Scan(nn.RNNBase):
             out = run_shared(stack, batch.x, batch.place[trie.first], trie, roots)
             result = Shared(out.y, out.trie) if shared else None
             y = out.y if shared else out.y.index_select(0, torch.from_numpy(out.trie.node).to(batch.x.device))
-        self._note(trie, out)
+        self._note(trie)
         dtype, *dtypes = batch.result_dtypes(stack, first.states)
         last = batch.last_states(out.last, dtypes)
         if result is None:
@@ -218,11 +220,11 @@ class Scan(nn.RNNBase):
         first = shared_first_states(self, s, hx)
         source = None if s.source is None else s.source.cpu().numpy()
         out = run_shared(stack, x, source, s.trie, first)
-        self._note(s.trie, out)
+        self._note(s.trie)
         last = (out.last.h, out.last.c) if out.last.c is not None else out.last.h
         return Shared(out.y, out.trie, None, s.batch_first), last
 
-    def _note(self, trie: Trie, out: Outcome) -> None:
+    def _note(self, trie: Trie) -> None:
         self.receipt = Receipt(trie.rows.steps, len(trie), "levels", "rounding", f"{trie.ratio:.2f} steps a node")
 
     def _stack(self) -> Stack:

@@ -76,13 +76,11 @@ class Outcome:
         y: (nodes, R), or (positions, R) where every row has gradients of its own.
         trie: whose nodes or positions ``y`` stands for.
         last: the rows' last states.
-        computed: recurrent steps taken, summed over layers and directions.
     """
 
     y: Tensor
     trie: Trie
     last: States
-    computed: int
 
 
 def run_shared(stack: Stack, x: Tensor, source: Ints | None, trie: Trie, first: States) -> Outcome:
@@ -96,7 +94,6 @@ def run_shared(stack: Stack, x: Tensor, source: Ints | None, trie: Trie, first: 
         first: the first states of the trie's roots.
     """
     last = _Last(first)
-    computed = 0
     for depth in range(len(stack.weights)):
         directions, sources = _both(stack, trie, source, x.device)
         parts: list[Tensor] = []
@@ -106,13 +103,12 @@ def run_shared(stack: Stack, x: Tensor, source: Ints | None, trie: Trie, first: 
             y, c = run_direction(stack.cell, stack.mode, w, direction, x, sources[d], first.h[k], _row(first.c, k))
             last.take(k, direction, y, c)
             parts.append(y)
-            computed += len(direction.trie)
         x, trie = _joined(directions, parts)
         source = None
         if stack.dropout and depth + 1 < len(stack.weights):
-            y, trie, more = _rest(stack, depth + 1, directions[0], x, trie, first, last)
-            return Outcome(y, trie, last.states(), computed + more)
-    return Outcome(x, trie, last.states(), computed)
+            y, trie = _rest(stack, depth + 1, directions[0], x, trie, first, last)
+            return Outcome(y, trie, last.states())
+    return Outcome(x, trie, last.states())
 
 
 def run_spread(stack: Stack, x: Tensor, trie: Trie, first: States) -> Outcome:
@@ -125,7 +121,6 @@ def run_spread(stack: Stack, x: Tensor, trie: Trie, first: States) -> Outcome:
         first: the first states of all rows.
     """
     last = _Last(first)
-    computed = 0
     for depth in range(len(stack.weights)):
         directions, _ = _both(stack, trie, trie.first, x.device)
         parts: list[Tensor] = []
@@ -138,13 +133,12 @@ def run_spread(stack: Stack, x: Tensor, trie: Trie, first: States) -> Outcome:
             y, c = layer(stack.cell, stack.at(depth, d), levels, read, first.h[k], _row(first.c, k), spread)
             last.take_rows(k, direction, y, c)
             parts.append(y if flip is None else y.index_select(0, flip))
-            computed += len(direction.trie)
         x = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
         trie = trie if len(parts) == 1 else whole_rows(trie)
         if stack.dropout and depth + 1 < len(stack.weights):
-            y, more = _plain_layers(stack, depth + 1, x, trie, first, last)
-            return Outcome(y, trie, last.states(), computed + more)
-    return Outcome(x, trie, last.states(), computed)
+            y = _plain_layers(stack, depth + 1, x, trie, first, last)
+            return Outcome(y, trie, last.states())
+    return Outcome(x, trie, last.states())
 
 
 class _Last:
@@ -223,14 +217,14 @@ def _joined(directions: list[Direction], parts: list[Tensor]) -> tuple[Tensor, T
 
 def _rest(
     stack: Stack, depth: int, onward: Direction, x: Tensor, trie: Trie, first: States, last: _Last
-) -> tuple[Tensor, Trie, int]:
+) -> tuple[Tensor, Trie]:
     """Run the layers above a dropout, which tells apart what was equal."""
     of_rows = first.rows(onward.tensor(trie.root))
-    y, computed = _plain_layers(stack, depth, x.index_select(0, onward.tensor(trie.node)), trie, of_rows, last)
-    return y, chains(trie.rows, trie.root), computed
+    y = _plain_layers(stack, depth, x.index_select(0, onward.tensor(trie.node)), trie, of_rows, last)
+    return y, chains(trie.rows, trie.root)
 
 
-def _plain_layers(stack: Stack, depth: int, x: Tensor, trie: Trie, first: States, last: _Last) -> tuple[Tensor, int]:
+def _plain_layers(stack: Stack, depth: int, x: Tensor, trie: Trie, first: States, last: _Last) -> Tensor:
     """Run layers from ``depth`` on as PyTorch does, drawing the dropouts that it draws.
 
     Args:
@@ -243,14 +237,16 @@ def _plain_layers(stack: Stack, depth: int, x: Tensor, trie: Trie, first: States
     flat = [w for of_layer in stack.weights[depth:] for of_direction in of_layer for w in of_direction]
     run = kernel(stack.mode)
     options = (flat, stack.bias, len(stack.weights) - depth, stack.dropout, stack.training, stack.bidirectional)
-    hx = tuple(states) if stack.cell.has_memory else states[0]
+    alive = int(rows.widths[0]) if rows.horizon else 0
+    begun = [s[:, :alive].contiguous() for s in states]
+    hx = tuple(begun) if stack.cell.has_memory else begun[0]
     if rows.steps == rows.horizon * len(rows):
         dropped = functional.dropout(x.view(rows.horizon, len(rows), -1), stack.dropout)
         y, *ends = run(dropped, hx, *options, False)
     else:
         y, *ends = run(functional.dropout(x, stack.dropout), torch.from_numpy(rows.widths), hx, *options)
     back = torch.from_numpy(rows.rank).to(x.device)
-    ends = [e.index_select(1, back) for e in ends]
+    ends = [torch.cat([e, s[:, alive:]], 1).index_select(1, back) for e, s in zip(ends, states, strict=True)]
     for k in range(len(ends[0])):
         last.put(depth * directions + k, ends[0][k], ends[1][k] if len(ends) > 1 else None)
-    return y.reshape(rows.steps, -1), directions * rows.steps * (len(stack.weights) - depth)
+    return y.reshape(rows.steps, -1)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, cast
 
 import torch
 from torch import _VF
 from torch._C._functorch import peek_interpreter_stack
+from torch._compile import _disable_dynamo  # pyright: ignore[reportPrivateUsage]
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from torch import Tensor, nn
+
+P = ParamSpec("P")
+R = TypeVar("R")
 
 _untyped: Any = _VF
 
@@ -28,6 +32,11 @@ def weight_names(module: nn.RNNBase) -> list[str]:
     """Give the names of a module's weights, which it lists nowhere in public, in the order of its kernel."""
     names: list[str] = module._flat_weights_names  # pyright: ignore[reportPrivateUsage]
     return names
+
+
+def untraced(f: Callable[P, R]) -> Callable[P, R]:
+    """Break a compiled caller's graph at ``f``: ``torch.compiler.disable``, without importing the compiler yet."""
+    return _disable_dynamo(f)
 
 
 def apply(function: Any, *args: Any) -> Any:
