@@ -59,7 +59,10 @@ def layer(
         Outputs (n, R) and memories of ``levels.ends`` (k, H); with ``spread`` those of its positions and ends.
     """
     dtype = torch.float64 if w.hh.dtype == torch.float64 else torch.float32
-    wide = [None if t is None else t.to(dtype) for t in (x, h0, c0, *w)]
+    given = (x, h0, c0, *w)
+    if not torch.is_grad_enabled():  # else the weights would ask for factors that no one reads
+        given = (None if t is None else t.detach() for t in given)
+    wide = [None if t is None else t.to(dtype) for t in given]
     y, c = apply(_Layer, cell, levels, spread, *wide)
     return y.to(x.dtype), c.to(x.dtype)
 
@@ -76,7 +79,7 @@ class _Layer(torch.autograd.Function):
             run = forward(cell, Arranged(cell, Weights(*w)), levels, x, *roots, keep=keep)
         ctx.cell, ctx.levels, ctx.spread, ctx.x_rows = cell, levels, spread, x.shape
         ctx.factors, ctx.inner, ctx.distinct = run.factors, run.inner, run.distinct
-        ctx.save_for_backward(x, roots[0], run.y, *w)
+        ctx.save_for_backward(x, roots[0], run.y, *_kept(w, ctx.needs_input_grad[3]))
         ctx.set_materialize_grads(False)
         if spread is None:
             return run.y, run.c
@@ -97,6 +100,13 @@ class _Layer(torch.autograd.Function):
             # Formed without a graph, they would pass for constants when they are differentiated again.
             wanted = apply(_Once, *(None if g is None else g.requires_grad_() for g in wanted))
         return (None, None, None, *wanted)
+
+
+def _kept(w: tuple[Tensor | None, ...], wants_x: bool) -> list[Tensor | None]:
+    """Give the weights for backward; where it reads but the shape they may change before, as in the plain module."""
+    ih, hh, *biases, hr = w
+    shapes = [None if t is None else t.data for t in (ih, *biases)]
+    return [ih if wants_x else shapes[0], hh, *shapes[1:], hr]
 
 
 def _in_order(cell: type[Cell], got: Backward) -> tuple[Tensor | None, ...]:
