@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections import OrderedDict
 from typing import TYPE_CHECKING, Any, cast
 
-from memograd._deep._flight import Call, here, outermost
+from memograd._deep._flight import STRIDE, here, outermost
+from memograd._deep._landing import Call
 from memograd._errors import NoIdentityError, warn
 from memograd._events import Evict, Hit, Miss, Put, Refuse, listeners, tell
 from memograd._key import BARE, MISSING, Key, key_of
@@ -95,7 +96,7 @@ class Recall:
             return flight.known[key]
         level = flight.level = flight.level + 1
         try:
-            if flight.leaving or flight.given or flight.errors or level % flight.stride == 0:
+            if level % flight.stride == 0 or level < STRIDE or flight.leaving or flight.handed:
                 value = flight.detour(Call(key, self.f, args, kwargs))
             if value is not MISSING:
                 return self.put(flight, key, value)
@@ -171,13 +172,15 @@ class Recall:
         kept = not reason
         if kept and flight is not None:
             flight.known[key] = value
+        counts = self.counts
         with self.lock:
-            self.counts.misses += 1
+            counts.misses += 1
             try:
                 if kept:
                     self.insert(key, value)
-                    self.make_room(key)
-                    self.counts.puts += 1
+                    counts.puts += 1
+                    if self.order is not None:
+                        self.make_room(self.order, key)
             except Exception as error:  # noqa: BLE001 - as in peek
                 kept = False
                 self.failed("put into", error)
@@ -189,14 +192,12 @@ class Recall:
                 tell(Put(key))
         return value
 
-    def make_room(self, key: Key) -> None:
+    def make_room(self, order: OrderedDict[Key, None], key: Key) -> None:
         """Let the least recently used results go while there are more than `max_entries`."""
-        if self.order is None or self.max_entries is None:
-            return
-        self.order[key] = None
-        self.order.move_to_end(key)
-        while len(self.order) > self.max_entries:
-            oldest, _ = self.order.popitem(last=False)
+        order[key] = None
+        order.move_to_end(key)
+        while len(order) > (self.max_entries or 0):
+            oldest, _ = order.popitem(last=False)
             if self.store.pop(oldest, MISSING) is not MISSING:
                 self.counts.evictions += 1
                 if listeners:

@@ -15,8 +15,9 @@ NOTE [deep] The rules:
    room for it (`known`): progress never depends on the store.
 3. The exception is a `BaseException`, so `except Exception` does not see it; `finally` and `with` run as they do for
    any. If the user's code swallows it (`except BaseException`, a bare `except`), the function that did so gives a
-   result it would not have given: that is noticed when it returns, the result is dropped, and leaving goes on. Code
-   that asks again and again meanwhile is in the end given what it asks for, where it stands.
+   result it would not have given: that is noticed when it returns, the result is dropped, and leaving goes on. Asked
+   for more meanwhile, memoized functions raise it again. (Code that tries again for ever, whatever it catches, never
+   ends, as it would not when out of frames.)
 4. An exception that a call raises at the landing is raised again where that call was asked for: the user's handlers
    between see it as if the stack had never been unwound. It is not remembered beyond the outermost call.
 5. A `RecursionError` from too few frames (much that is not memoized between two levels) makes its call leave, too.
