@@ -71,7 +71,7 @@ def scan(module: nn.Module, *, engine: str = "auto") -> Scan:
     if engine not in ("auto", "levels", "plain"):
         raise ValueError(f"memo.scan: got engine={engine!r}; expected 'auto', 'levels' or 'plain'.")
     if isinstance(module, Scan):
-        module = module.__wrapped__
+        return module.again(engine)
     for base, kind in _KINDS.items():
         if isinstance(module, base):
             return kind.over(module, engine)
@@ -115,9 +115,18 @@ class Scan(nn.RNNBase):
                 f"{cls._plain_kind().__name__}'s own. Wrap the recurrent module inside of it: "
                 "self.rnn = memo.scan(self.rnn)."
             )
+        return cls._holding(module, module, engine)
+
+    def again(self, engine: str) -> Scan:
+        """Wrap the same module with another engine; the class may be one that parametrizations have made."""
+        return self._holding(self, self.__wrapped__, engine)
+
+    @classmethod
+    def _holding(cls, module: nn.RNNBase, wrapped: nn.RNNBase, engine: str) -> Scan:
+        """Make a memoized module that holds what ``module`` holds."""
         made = cls.__new__(cls)
         made.__dict__.update(module.__dict__)
-        made.__dict__.update(__wrapped__=module, engine=engine, receipt=None, _flat_weights=list(module._flat_weights))
+        made.__dict__.update(__wrapped__=wrapped, engine=engine, receipt=None, _flat_weights=list(module._flat_weights))
         return made
 
     @classmethod
