@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 from memograd._events import Evict, Refuse, listeners, tell
 from memograd._key import Key
-from memograd.store._limit import memory_limit
 from memograd.store._size import size_of
 
 if TYPE_CHECKING:
@@ -45,6 +44,8 @@ class Memory(MutableMapping[Key, Any]):
     def max_bytes(self) -> int:
         """The most bytes to hold."""
         if self._max_bytes is None:
+            from memograd.store._limit import memory_limit
+
             self._max_bytes = memory_limit() // 4
         return self._max_bytes
 
