@@ -11,6 +11,8 @@ from memograd._scan._buffers import Loan
 from memograd._scan._levels import FAN, Levels, inputs
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from memograd._scan._forward import Run
 
 
@@ -43,6 +45,7 @@ class Backward:
         self.b_x, self.b_h, self.hr = _zeros(w.b_x), _zeros(w.b_h), _zeros(w.hr)
         self._table = x.new_zeros(len(x), w.ih.shape[0]) if run.distinct else None
         self.dx = x.new_zeros(x.shape) if wants_x else None
+        self._multiplied: set[int] = set()  # levels that branch so widely that their share is formed per parent
         self._dh = self._incoming(len(levels) - 1)
         self._dmemory = self._incoming_memory(len(levels) - 1, None)
         self._run()
@@ -78,6 +81,9 @@ class Backward:
         if parent is not None and len(grads) > FAN * len(incoming):
             summed = grads.new_zeros(len(incoming), w.hh.shape[0]).index_add_(0, parent, through)
             incoming.addmm_(summed, w.hh)
+            if self.node is None:
+                self.hh.addmm_(summed.t(), self._before(level))
+                self._multiplied.add(level)
         elif parent is None:
             incoming[: len(grads)].addmm_(through, w.hh)
         else:
@@ -152,14 +158,21 @@ class Backward:
                 self.b_x += grads[:, w.x_columns].sum(0)
 
     def _hidden_products(self, chunk: range, through: Tensor) -> None:
-        run, levels = self.run, self.run.levels
-        first, last = levels.starts[chunk.start], levels.starts[chunk.stop]
-        if chunk.start == 0:
-            roots = levels.starts[1]
-            self.hh.addmm_(through[:roots].t(), run.h0.index_select(0, levels.parent[:roots]))
-            through, first = through[roots:], roots
-        if first < last:
-            self.hh.addmm_(through.t(), run.y.index_select(0, levels.above[first:last]))
+        """Add a chunk's share to the gradient of the hidden state's weight, but for levels that have added theirs."""
+        levels = self.run.levels
+        first = levels.starts[chunk.start]
+        for part in _without(chunk, self._multiplied):
+            a, b = levels.starts[part.start], levels.starts[part.stop]
+            if part.start == 0:
+                before = self.run.h0.index_select(0, levels.parent[a:b])
+            else:
+                before = self.run.y.index_select(0, levels.above[a:b])
+            self.hh.addmm_(through[a - first : b - first].t(), before)
+
+    def _before(self, level: int) -> Tensor:
+        """Give the states that a level's parents hold."""
+        starts = self.run.levels.starts
+        return self.run.y[starts[level - 1] : starts[level]] if level else self.run.h0
 
     def _distinct_products(self, table: Tensor) -> None:
         """Multiply what came back onto each distinct input row."""
@@ -168,6 +181,18 @@ class Backward:
             self.b_x = table.sum(0)
         if self.dx is not None:
             self.dx = table @ self.run.w.ih
+
+
+def _without(chunk: range, levels: set[int]) -> Iterator[range]:
+    """Cut a chunk at ``levels``, which are left out, and behind level 0, whose parents are the first states."""
+    begin = chunk.start
+    for level in chunk:
+        if level in levels or (level == 1 and begin == 0):
+            if begin < level:
+                yield range(begin, level)
+            begin = level + (level in levels)
+    if begin < chunk.stop:
+        yield range(begin, chunk.stop)
 
 
 def _zeros(w: Tensor | None) -> Tensor | None:
