@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from memograd._demo import _show
-from memograd._demo._fibonacci import table as fibonacci_rows
+from memograd._demo import _fibonacci, _show
 from memograd._demo._plot import plot
 from memograd._demo._race import Options, Race, Tick
 from memograd._demo._summary import Summary, summarize
@@ -25,7 +24,7 @@ class Report:
     """What has happened so far."""
 
     options: Options
-    fibonacci: list[Any] = field(default_factory=list[Any])
+    fibonacci: list[_fibonacci.Row] = field(default_factory=list[_fibonacci.Row])
     layouts: dict[str, float] = field(default_factory=dict[str, float])
     ticks: list[Tick] = field(default_factory=list[Tick])
     plot: str | None = None
@@ -56,7 +55,7 @@ def play(options: Options, console: Console, picture: Path) -> Report:
 
 def _count_calls(report: Report, console: Console) -> None:
     console.print("\n[bold]1. Fibonacci: each number once[/]\n", highlight=False)
-    report.fibonacci = fibonacci_rows()
+    report.fibonacci = _fibonacci.table()
     console.print(_show.fibonacci(report.fibonacci))
 
 
@@ -117,7 +116,7 @@ def as_json(report: Report) -> dict[str, Any]:
         "device": "cuda" if torch.cuda.is_available() else "cpu",
         "threads": torch.get_num_threads(),
         "torch": torch.__version__,
-        "fibonacci": report.fibonacci,
+        "fibonacci": [asdict(row) for row in report.fibonacci],
         "layouts": report.layouts,
         "model": figures,
         "plot": report.plot,

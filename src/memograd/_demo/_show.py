@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from rich.progress import Task
     from rich.progress_bar import ProgressBar
 
+    from memograd._demo._fibonacci import Row
     from memograd._demo._race import Options, Tick
     from memograd._demo._summary import Epoch, Side, Summary
 
@@ -186,9 +187,9 @@ def choice(layouts: dict[str, float], layout: str) -> str:
     return f"a training step of plain nn.LSTM takes {times}: [bold]{layout}[/] it is"
 
 
-def fibonacci(rows: list[Any]) -> Table:
+def fibonacci(rows: list[Row]) -> Table:
     """Make the table of calls."""
-    table = _table("n", "F(n)", "naive", "dictionary", "@memo")
+    table = _table("n", "F(n)", "naive calls", "dictionary", "@memo")
     for row in rows:
-        table.add_row(f"{row.n}", f"{row.value:,}", f"{row.naive:,}", f"{row.dictionary:,}", f"{row.memo:,}")
+        table.add_row(f"{row.n}", f"{row.value:,}", row.naive_calls, f"{row.dictionary:,}", f"{row.memo:,}")
     return table
