@@ -172,7 +172,7 @@ def test_ctrl_c_ends_with_130_and_the_table_of_what_there_is(tmp_path):
     status, stdout, stderr = interrupt_after("epoch 2/", *ENDLESS, cwd=tmp_path)
     assert (status, stderr) == (130, "")
     assert "Interrupted. What there is:" in stdout
-    assert re.search(r"^ 1 +\d\.\d{4} +\d\.\d{4} ", stdout, re.MULTILINE)
+    assert re.search(r"^1 +\d\.\d{4} +\d\.\d{4} ", stdout, re.MULTILINE)
     assert (tmp_path / "memograd-demo.png").exists()
 
 
