@@ -363,7 +363,6 @@ def test_distributed_data_parallel_trains_it():
         torch.distributed.destroy_process_group()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("cell", CELLS)
 def test_a_compiled_caller_gets_the_same(cell):
     """The graph may break at a scan; values and gradients do not."""
@@ -381,7 +380,6 @@ def test_a_compiled_caller_gets_the_same(cell):
     torch.testing.assert_close(mine.weight_hh_l0.grad, plain.weight_hh_l0.grad)
 
 
-@pytest.mark.slow
 def test_a_compiled_module_gets_the_same():
     torch._dynamo.reset()
     mine = shared(module())

@@ -208,6 +208,7 @@ def _plain_tensor(x: Any) -> bool:
         type(x) in (Tensor, nn.Parameter)
         and x.device.type in ("cpu", "cuda")
         and x.layout == torch.strided
+        and not x.is_nested
         and x.is_floating_point()
         and not is_transformed()
     )
@@ -222,6 +223,8 @@ def _dtype_fits(module: nn.RNNBase, x: Tensor) -> bool:
 def _packed_rows(packed: PackedSequence) -> Rows | None:
     widths = packed.batch_sizes.numpy()
     if packed.batch_sizes.device.type != "cpu" or int(widths.sum()) != len(packed.data) or not len(widths):
+        return None
+    if (widths[1:] > widths[:-1]).any():
         return None
     size = int(widths[0])
     ordered = np.searchsorted(-widths, -np.arange(size), side="left")  # steps of the k-th longest row: widths > k

@@ -163,6 +163,10 @@ class Scan(nn.RNNBase):
             TypeError, ValueError: keys or states do not fit. What the plain module refuses is refused by it.
         """
         if isinstance(input, Shared):
+            if keys is not None:
+                raise ValueError(
+                    "memo.scan: got keys beside a Shared, which has its prefixes; expected none. Write rnn(s)."
+                )
             return self._of_shared(input, hx)
         batch = Batch.of(self, input)
         first = None if batch is None else batch.first_states(self, hx)
@@ -268,6 +272,7 @@ def _checked_values(module: Scan, s: Shared) -> Tensor:
             f"memo.scan: got a Shared with values of shape {tuple(x.shape[1:])} and {x.dtype}; expected float vectors "
             f"of {module.input_size}. Write rnn(s.map(embedding)) if s holds token ids."
         )
+    module.check_input(x, x)  # as of a packed input, whose type the plain module compares with the weights'
     return x
 
 
