@@ -46,9 +46,6 @@ class Function:
     def __repr__(self) -> str:
         return self.name
 
-    def __deepcopy__(self, memo: object) -> Function:
-        return self
-
 
 class Key(tuple[Any, ...]):
     """The name of one call. Hashable, equal to the key of a call with the same typed arguments and no other."""
@@ -69,6 +66,15 @@ class Key(tuple[Any, ...]):
         cells = zip(self.function.parameters, self[1::2], self[2::2], strict=True)
         parts = [f"{name}={part if kind is CONTENT else shown(part)}" for name, kind, part in cells]
         return f"{self.function.name}({', '.join(parts)})"
+
+    def __copy__(self) -> Key:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Key:
+        return self
+
+    def __reduce__(self) -> str:
+        raise TypeError(f"{self!r} names a function of this process, so it cannot be pickled; pickle the results alone")
 
     def describe(self, values: Sequence[object]) -> None:
         """Note how the arguments look, for printing: a key holds no unhashable argument itself."""
@@ -162,18 +168,22 @@ def _anything(*args: Any, **kwargs: Any) -> None:
     """Lend its signature to what has none that can be read."""
 
 
-def shown(value: object, depth: int = 2) -> str:
+def shown(value: object) -> str:
     """Show a value in at most a line, calling no code of the user's."""
+    return _clipped(_shown(value, 3), 100)
+
+
+def _shown(value: object, depth: int) -> str:
     kind = type(value)
     if kind in _SHOWN:
-        return _clipped(_SHOWN[kind](value))
+        return _clipped(_SHOWN[kind](value), 60)
     if kind in _BRACKETS:
         return _BRACKETS[kind].format(_items(value, depth))
     return f"<{kind.__name__}{_shape(value)}>"
 
 
-def _clipped(text: str) -> str:
-    return text if len(text) <= 60 else f"{text[:40]}...{text[-10:]}"
+def _clipped(text: str, most: int) -> str:
+    return text if len(text) <= most else f"{text[: most - 15]}...{text[-12:]}"
 
 
 def _int(value: int) -> str:
@@ -207,9 +217,9 @@ def _items(value: Any, depth: int) -> str:
     kind = cast("type[Any]", type(value))
     if depth == 0:
         return "..." if len(value) else ""
-    texts = [shown(item, depth - 1) for item in islice(value, 4)]
+    texts = [_shown(item, depth - 1) for item in islice(value, 4)]
     if kind is dict:
-        texts = [f"{text}: {shown(item, depth - 1)}" for text, item in zip(texts, value.values(), strict=False)]
+        texts = [f"{text}: {_shown(item, depth - 1)}" for text, item in zip(texts, value.values(), strict=False)]
     more = [f"... {len(value) - 4} more"] if len(value) > 4 else []
     return ", ".join(texts + more) + ("," if kind is tuple and len(value) == 1 else "")
 

@@ -17,6 +17,9 @@ the same stream and hold the same values only if they are the same (up to a coll
 from __future__ import annotations
 
 import weakref
+
+# hashlib's own blake2b, without the OpenSSL that hashlib loads for its other algorithms.
+from _blake2 import blake2b
 from typing import TYPE_CHECKING
 
 from memograd.fingerprint._dispatch import writer_of
@@ -194,8 +197,6 @@ def _data(data: Buffer) -> bytes:
 
 def digest(data: Buffer) -> bytes:
     """Digest bytes to 128 bits."""
-    from hashlib import blake2b
-
     return blake2b(data, digest_size=16).digest()
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from memograd.fingerprint._form import PLAIN, Form, Opaque
+from memograd.fingerprint._form import PLAIN, Form, Opaque, Unidentified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -44,7 +44,10 @@ def _set(tag: bytes) -> Writer:
         elements = tuple(value)
         if PLAIN.issuperset(map(type, elements)):
             return Form(tag, parts=sorted(map(leaf, elements)))
-        contents = [identify(element) for element in elements]
+        try:
+            contents = [identify(element) for element in elements]
+        except Unidentified as error:
+            raise Unidentified(error.reason, "{...}" + error.path) from error.__cause__
         if any(content.held for content in contents):
             return Form(tag + b" held", parts=(_Held(frozenset(contents)),))
         return Form(tag, parts=sorted(content.stream for content in contents))
