@@ -50,6 +50,8 @@ def run_direction(
     Returns:
         Outputs (nodes, R) and memories of ``direction.ends`` (k, H).
     """
+    if not len(direction.trie):
+        return h.new_empty(0, h.shape[1]), h.new_empty(0, w.hh.shape[0] // cell.gates)
     ys: list[Tensor] = []
     memories: list[Tensor] = []
     for begin, stop, straight in stretches(direction, fuses(cell, w, x)):
