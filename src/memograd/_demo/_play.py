@@ -65,7 +65,7 @@ def _train(report: Report, console: Console) -> None:
     console.print(_setting(race), highlight=False)
     with console.status("how fast is plain nn.LSTM, packed and padded?"):
         report.layouts = race.layouts()
-    console.print(_show.choice(report.layouts, report.layout) + "\n", highlight=False)
+    console.print(_show.choice(report.layouts, report.layout, race.steps) + "\n", highlight=False)
     with _show.progress(console, report.options) as show:
         for tick in race.run(report.layout):
             report.ticks.append(tick)

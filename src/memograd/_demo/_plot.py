@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING, Any
 
 import matplotlib as mpl
 from matplotlib.figure import Figure
-from matplotlib.patheffects import withStroke
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -44,27 +43,17 @@ def plot(ticks: list[Tick], title: str, subtitle: str, path: Path) -> None:
 
 
 def _curves(axes: Axes, ticks: list[Tick]) -> None:
-    for who in COLOURS:
-        _curve(axes, who, [tick for tick in ticks if tick.who == who])
-    axes.margins(x=0.1)
+    for who, colour in COLOURS.items():
+        _curve(axes, who, colour, [tick for tick in ticks if tick.who == who])
     axes.set_xlim(left=0)
     axes.set_xlabel("seconds of training")
     axes.set_ylabel("loss, nats per character")
+    axes.legend(loc="upper right", frameon=False, labelcolor="linecolor", prop={"weight": "bold", "size": 12})
 
 
-def _curve(axes: Axes, who: str, ticks: list[Tick]) -> None:
+def _curve(axes: Axes, who: str, colour: str, ticks: list[Tick]) -> None:
     seconds = list(accumulate(tick.seconds for tick in ticks))
-    losses = [tick.loss for tick in ticks]
     marker = "o" if len(ticks) <= MANY else None
-    axes.plot(seconds, losses, color=COLOURS[who], linewidth=2, marker=marker, markersize=4.5, clip_on=False)
-    axes.annotate(
-        f"{who}\n{seconds[-1]:.3g} s",
-        (seconds[-1], losses[-1]),
-        (0, 12),
-        textcoords="offset points",
-        ha="center",
-        color=COLOURS[who],
-        weight="bold",
-        path_effects=[withStroke(linewidth=4, foreground="white")],
-        zorder=5,
-    )
+    label = f"{who}: {seconds[-1]:.3g} s"
+    losses = [tick.loss for tick in ticks]
+    axes.plot(seconds, losses, color=colour, linewidth=2, marker=marker, markersize=4.5, clip_on=False, label=label)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -62,6 +63,11 @@ class Race:
         self.corpus = Corpus.draw(options.words, options.seed)
         torch.manual_seed(options.seed)
         self.model = CharacterModel(self.corpus.symbols, options.hidden).to(self.device)
+
+    @property
+    def steps(self) -> int:
+        """Training steps of each contestant."""
+        return self.options.epochs * math.ceil(len(self.corpus) / self.options.batch)
 
     def batches(self, epoch: int) -> Iterator[Batch]:
         """Yield the batches of an epoch; they lie on the device before any clock runs."""

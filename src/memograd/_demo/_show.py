@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
 STYLES = {"plain": "bright_black", "memoized": "orange3"}
 FIRST, LAST = 3, 12
+BESIDE = 0.5  # of plain's time, for the two others
 
 
 @contextmanager
@@ -181,10 +182,12 @@ def in_words(speed_up: float) -> str:
     return f"{speed_up:.1f} times as fast" if speed_up > 1 else f"{1 / speed_up:.1f} times slower"
 
 
-def choice(layouts: dict[str, float], layout: str) -> str:
-    """Say which layout plain PyTorch runs in, and why."""
+def choice(layouts: dict[str, float], layout: str, steps: int) -> str:
+    """Say which layout plain PyTorch runs in, and about how long it all will take."""
     times = ", ".join(f"{_seconds(seconds)} {name}" for name, seconds in layouts.items())
-    return f"a training step of plain nn.LSTM takes {times}: [bold]{layout}[/] it is"
+    minutes = layouts[layout] * steps * (1 + BESIDE) / 60
+    about = f"about {minutes:.0f} min; Ctrl-C shows what there is by then" if minutes > 1 else "a minute at most"
+    return f"a training step of plain nn.LSTM takes {times}: [bold]{layout}[/] it is ({about})"
 
 
 def fibonacci(rows: list[Row]) -> Table:
