@@ -206,6 +206,25 @@ def test_the_loss_has_the_type_of_the_logits(dtype):
     assert s.cross_entropy(IDS % 4).dtype == functional.cross_entropy(torch.zeros(1, 4, dtype=dtype), IDS[0, :1]).dtype
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_the_mean_of_many_halves_does_not_overflow_on_its_way(dtype):
+    ids = torch.arange(7).repeat(30_000, 1)
+    logits = torch.randn(7, 4, generator=torch.Generator().manual_seed(0)).to(dtype)
+    ours = Shared.prefixes(ids).map(lambda v: logits[v]).cross_entropy(ids % 4)
+    theirs = functional.cross_entropy(logits, torch.arange(7) % 4)
+    torch.testing.assert_close(ours, theirs)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_under_autocast_the_loss_is_taken_in_float32_as_the_plain_one(dtype):
+    logits = torch.randn(7, 4, generator=torch.Generator().manual_seed(0)).to(dtype)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        ours = Shared.prefixes(IDS).map(lambda v: logits[v]).cross_entropy(IDS % 4)
+        theirs = functional.cross_entropy(logits[IDS].flatten(0, 1), (IDS % 4).flatten())
+    assert ours.dtype == theirs.dtype == torch.float32
+    torch.testing.assert_close(ours, theirs)
+
+
 def test_targets_may_be_longer_than_the_longest_row():
     s = Shared.prefixes(IDS, LENGTHS.clamp(max=2)).map(nn.Embedding(7, 4))
     assert torch.equal(s.cross_entropy(IDS % 4), s.cross_entropy(IDS[:, :2] % 4))
@@ -266,6 +285,13 @@ def test_what_cannot_be_meant_is_refused_with_what_was_got(error, message, call)
 def test_bad_ids_and_lengths_are_refused_with_what_was_got(error, message, arguments):
     with pytest.raises(error, match=f"Shared.prefixes: got {message}"):
         Shared.prefixes(*arguments)
+
+
+def test_a_default_device_elsewhere_changes_nothing():
+    expected = padded(IDS, LENGTHS)
+    with torch.device("meta"):
+        assert torch.equal(Shared.prefixes(IDS, LENGTHS).dense(), expected)
+        assert torch.equal(Shared.prefixes(IDS, [3, 3, 2, 0]).dense(), expected)
 
 
 def test_lengths_may_be_a_list():

@@ -178,11 +178,13 @@ class Shared:
         row, time = (rows.rows, rows.times) if self.batch_first else (rows.times, rows.rows)
         wanted = targets.reshape(-1).index_select(0, self._index(row * targets.shape[1] + time)).long()
         counts = wanted != ignore_index
-        log_p = functional.log_softmax(self.values, dim=1)
+        autocast = torch.is_autocast_enabled(self.distinct.device.type)
+        log_p = functional.log_softmax(self.values, dim=1, dtype=torch.float32 if autocast else None)
         _check_classes(wanted, counts, log_p.shape[1])
         at = self._index(self.trie.node) * log_p.shape[1] + wanted.masked_fill(~counts, 0)
-        total = -log_p.reshape(-1).gather(0, at).masked_fill(~counts, 0).sum()  # not a product: log_p may be -inf
-        return total if reduction == "sum" else total / counts.sum()
+        picked = log_p.reshape(-1).gather(0, at).masked_fill(~counts, 0)  # not a product: log_p may be -inf
+        total = -picked.sum(dtype=torch.promote_types(log_p.dtype, torch.float32))  # of halves, it may overflow
+        return (total if reduction == "sum" else total / counts.sum()).to(log_p.dtype)
 
     def _positions(self) -> Tensor:
         node = self._index(self.trie.node)
@@ -257,7 +259,7 @@ def _checked_lengths(lengths: Tensor | None, table: Ints) -> Ints:
     size, horizon = table.shape
     if lengths is None:
         return np.full((size,), horizon, np.int64)
-    lengths = torch.as_tensor(lengths)
+    lengths = torch.as_tensor(lengths, device=getattr(lengths, "device", "cpu"))
     if not _is_integer(lengths):
         raise TypeError(f"Shared.prefixes: got lengths of {lengths.dtype}; expected integers. Write lengths.long().")
     if lengths.shape != (size,):
