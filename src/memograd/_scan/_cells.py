@@ -120,8 +120,8 @@ class LSTM(Cell):
         g.tanh_()
         o.sigmoid_()
         before, memory, bounded = split(notes, size, 1)
-        before.copy_(state)
-        torch.mul(f, state, out=memory).addcmul_(i, g)
+        before.copy_(state)  # which may lie where ``memory`` is about to
+        torch.mul(f, before, out=memory).addcmul_(i, g)
         torch.mul(o, torch.tanh(memory, out=bounded), out=out)
         return memory
 

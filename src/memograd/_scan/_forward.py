@@ -99,7 +99,6 @@ def _run_levels(run: Run, memory: Tensor | None) -> None:
             into, gh, notes = run.factors.tensor[first:last], scratch.gh[: last - first], scratch.notes[: last - first]
             out = run.y if run.inner is None else run.inner
             run.cell.finish(gx, gh, out[first:last], notes, into)
-        memory = None if memory is None else memory.clone()  # the next chunk writes where it lies
 
 
 def _run_level(run: Run, level: int, first: int, scratch: _Scratch, memory: Tensor | None) -> Tensor | None:
