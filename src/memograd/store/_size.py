@@ -7,11 +7,11 @@ from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Sequence
 
 _LEAVES: frozenset[type] = frozenset({int, float, complex, bool, type(None), str, bytes, bytearray})
 _SAMPLE = 1000
-_MOST_LOOKS = 20_000
+_LOOKS = 20_000
 
 
 def size_of(value: object) -> int:
@@ -22,19 +22,20 @@ def size_of(value: object) -> int:
 def _walked(root: object) -> int:
     total = 0.0
     seen: set[object] = set()
-    # Each with how many of its kind it stands for: of a long container only a sample is looked at.
-    waiting: list[tuple[object, float]] = [(root, 1.0)]
-    looks = 0
-    while waiting and looks < _MOST_LOOKS:
-        value, stands_for = waiting.pop()
-        looks += 1
+    # Each with how many of its kind it stands for, and how many looks may be spent on it and what it holds: of a long
+    # container a sample is looked at, and each of the sample has its share of the looks.
+    waiting: list[tuple[object, float, int]] = [(root, 1.0, _LOOKS)]
+    while waiting:
+        value, stands_for, looks = waiting.pop()
         if id(value) in seen or isinstance(value, type):
             continue
         seen.add(id(value))
         total += stands_for * (_shallow(value) + _buffer(value, seen))
         children, count = _children(value)
-        sample = list(_spread(children, count))
-        waiting.extend((child, stands_for * count / len(sample)) for child in sample)
+        sample = _spread(children, min(_SAMPLE, looks - 1))
+        if sample:
+            each, share = stands_for * count / len(sample), (looks - 1) // len(sample)
+            waiting.extend((child, each, share) for child in sample)
     return int(total)
 
 
@@ -62,7 +63,8 @@ def _buffer(value: Any, seen: set[object]) -> int:
     return 0 if base is None else _walked(base)
 
 
-def _children(value: Any) -> tuple[Iterable[object], int]:
+def _children(value: Any) -> tuple[Sequence[object], int]:
+    """List what a value holds, of a long mapping or set the first of it; and count all of it."""
     kind = cast("type[Any]", type(value))
     if issubclass(kind, dict):
         return [*islice(value, _SAMPLE), *islice(value.values(), _SAMPLE)], 2 * len(value)
@@ -74,8 +76,6 @@ def _children(value: Any) -> tuple[Iterable[object], int]:
     return (list(state.values()), len(state)) if hasattr(state, "values") else ((), 0)
 
 
-def _spread(children: Iterable[object], count: int) -> Iterable[object]:
-    """Take at most a thousand, evenly spread over a sequence."""
-    if count <= _SAMPLE or not isinstance(children, (list, tuple)):
-        return children
-    return children[:: -(-len(children) // _SAMPLE)]
+def _spread(children: Sequence[object], most: int) -> Sequence[object]:
+    """Take at most so many, evenly spread."""
+    return children[:: -(-len(children) // most)] if children and most > 0 else ()

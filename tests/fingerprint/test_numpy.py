@@ -1,0 +1,91 @@
+"""Arrays and scalars of numpy, by content, dtype and shape."""
+
+from __future__ import annotations
+
+import itertools
+
+import pytest
+
+from memograd.fingerprint._content import identify
+from memograd.fingerprint._form import Unidentified
+
+np = pytest.importorskip("numpy")
+
+DIFFERENT = [
+    np.zeros(3), np.zeros(4), np.zeros((3, 1)), np.zeros((1, 3)), np.zeros(3, "f4"), np.zeros(3, "i8"),
+    np.zeros(3, "u8"), np.zeros(3, ">f8"), np.array([0.0, 0.0, -0.0]), np.array([0.0, 0.0, np.nan]),
+    np.zeros(3, bool), np.zeros(()),
+    np.zeros((0, 3)), np.zeros((3, 0)), np.zeros(0), np.array(["a"]), np.array(["b"]), np.array([b"a"]), np.array([""]),
+    np.array([1], "M8[s]"), np.array([1], "M8[ms]"), np.array([1], "m8[s]"), np.array([1, "a"], object),
+    np.array([1.0, "a"], object), np.array([None]), np.array([1j]), np.zeros(2, [("a", "i4"), ("b", "f4")]),
+    np.zeros(2, [("a", "i4"), ("c", "f4")]), np.float64(1), np.float32(1), np.int64(1), np.bool_(1), np.str_("a"),
+    np.float64(0.0), np.float64(-0.0), np.datetime64(1, "s"), 1.0, 1, True, [0.0, 0.0, 0.0], b"", np.dtype("f4"),
+    np.float32, np.array(["a"], np.dtypes.StringDType()), np.array(["b"], np.dtypes.StringDType()),
+    np.sum, np.arange(1000),
+    np.arange(1000)[::-1], np.arange(1001), np.eye(40), np.eye(40)[:, ::-1],
+]  # fmt: skip
+
+
+def test_different_arrays_have_different_content():
+    contents = [identify(value) for value in DIFFERENT]
+    for (value, first), (other, second) in itertools.combinations(zip(DIFFERENT, contents, strict=True), 2):
+        assert first != second, (value, other)
+
+
+def test_one_changed_element_anywhere_changes_the_content():
+    """Large arrays are not sampled."""
+    array = np.zeros(600_000, "f4")
+    before = identify(array)
+    for index in (0, 1, 299_999, 523_417, -1):
+        changed = array.copy()
+        changed[index] = 1
+        assert identify(changed) != before
+
+
+@pytest.mark.parametrize(
+    "view",
+    [
+        lambda a: a.copy(),
+        np.asfortranarray,
+        lambda a: np.repeat(a, 2, axis=0)[::2],
+        lambda a: a.T.copy().T,
+        lambda a: np.concatenate([a, a])[: len(a)],
+    ],
+)
+def test_layout_in_memory_does_not_matter(view):
+    array = np.arange(60.0).reshape(3, 4, 5)
+    assert identify(view(array)) == identify(array)
+
+
+def test_an_array_is_a_snapshot():
+    array = np.arange(3)
+    before = identify(array)
+    array[0] = 7
+    assert identify(array) != before == identify(np.arange(3))
+
+
+def test_a_mapped_file_has_the_content_of_the_file(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(10))
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    assert identify(mapped) == identify(np.load(tmp_path / "a.npy", mmap_mode="r"))
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        np.ma.array([1]),
+        np.recarray(1, [("a", "i4")]),
+        np.random.default_rng(1),
+        np.random.RandomState(1),
+        np.zeros(1, [("a", object)]),
+    ],
+)
+def test_what_hides_more_than_its_elements_is_refused(value):
+    with pytest.raises(Unidentified):
+        identify([value])
+
+
+def test_an_object_array_names_the_path_to_what_has_no_identity():
+    with pytest.raises(Unidentified) as refused:
+        identify({"a": np.array([1, iter(())], object)})
+    assert refused.value.path == "['a'][1]"
