@@ -139,11 +139,11 @@ def test_the_version_is_that_of_the_package(tmp_path):
     assert memograd("--version", cwd=tmp_path).stdout == f"memograd {__version__}\n"
 
 
-@pytest.mark.parametrize("library", ["click", "torch", "rich", "matplotlib"])
+@pytest.mark.parametrize("library", ["click", "torch", "numpy", "rich", "matplotlib"])
 def test_a_missing_library_is_named_with_what_to_write(library, tmp_path):
     done = without(library, tmp_path)
     assert done.returncode == 1
-    assert f"pip install {library}" in done.stderr
+    assert f" needs {library}, missing here; write: pip install {library}\n" in done.stderr
     assert "Traceback" not in done.stderr
 
 

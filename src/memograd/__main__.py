@@ -9,10 +9,12 @@ def main() -> None:
     """Run the command line, or say what to install for it."""
     try:
         from memograd._cli import cli
-    except ModuleNotFoundError as missing:
-        if missing.name != "click":
+    except ModuleNotFoundError as error:
+        if error.name != "click":
             raise
-        sys.exit("memograd: the command line needs click, which is not installed; write: pip install click")
+        from memograd._demo import missing
+
+        sys.exit(f"memograd: the command line {missing()}")
     except KeyboardInterrupt:
         sys.exit(130)
     cli(prog_name="memograd")

@@ -6,13 +6,13 @@ import json
 import os
 import re
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 import memograd
+from memograd._demo import missing
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     Demo = Callable[..., None]
 
 LISTED = 104_334
-NEEDED = ("torch", "numpy", "rich", "matplotlib")
 INTERRUPTED = 130
 EXAMPLES = """\b
 Try:
@@ -94,21 +93,14 @@ def demo(words: int, batch: int, epochs: int, hidden: int, seed: int, sampled: b
 
     With the defaults it takes under 3 minutes on two CPU cores. CUDA is used when there.
     """
-    refuse_without_libraries()
+    if said := missing():
+        raise click.ClickException(f"the demo {said}")
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     options = {"words": words, "hidden": hidden, "batch": batch, "epochs": epochs, "seed": seed}
     try:
         sys.exit(run({**options, "order": "sampled" if sampled else "sorted"}, plot, as_json=as_json))
     except KeyboardInterrupt:
         sys.exit(INTERRUPTED)
-
-
-def refuse_without_libraries() -> None:
-    """Say what to install when the demo cannot run."""
-    missing = [name for name in NEEDED if find_spec(name) is None]
-    if missing:
-        names = " and ".join(missing)
-        raise click.ClickException(f"the demo needs {names}, missing here; write: pip install {' '.join(missing)}")
 
 
 def run(options: dict[str, Any], plot: Path, *, as_json: bool) -> int:
