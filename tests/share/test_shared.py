@@ -215,13 +215,13 @@ def test_the_mean_of_many_halves_does_not_overflow_on_its_way(dtype):
     torch.testing.assert_close(ours, theirs)
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_under_autocast_the_loss_is_taken_in_float32_as_the_plain_one(dtype):
+@pytest.mark.parametrize("dtype", [torch.float64, torch.float32, torch.bfloat16])
+def test_under_autocast_the_loss_is_taken_in_float32_at_least_as_the_plain_one(dtype):
     logits = torch.randn(7, 4, generator=torch.Generator().manual_seed(0)).to(dtype)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         ours = Shared.prefixes(IDS).map(lambda v: logits[v]).cross_entropy(IDS % 4)
         theirs = functional.cross_entropy(logits[IDS].flatten(0, 1), (IDS % 4).flatten())
-    assert ours.dtype == theirs.dtype == torch.float32
+    assert ours.dtype == theirs.dtype == torch.promote_types(dtype, torch.float32)
     torch.testing.assert_close(ours, theirs)
 
 

@@ -178,13 +178,18 @@ class Shared:
         row, time = (rows.rows, rows.times) if self.batch_first else (rows.times, rows.rows)
         wanted = targets.reshape(-1).index_select(0, self._index(row * targets.shape[1] + time)).long()
         counts = wanted != ignore_index
-        autocast = torch.is_autocast_enabled(self.distinct.device.type)
-        log_p = functional.log_softmax(self.values, dim=1, dtype=torch.float32 if autocast else None)
+        log_p = functional.log_softmax(self.values, dim=1, dtype=self._loss_dtype())
         _check_classes(wanted, counts, log_p.shape[1])
         at = self._index(self.trie.node) * log_p.shape[1] + wanted.masked_fill(~counts, 0)
         picked = log_p.reshape(-1).gather(0, at).masked_fill(~counts, 0)  # not a product: log_p may be -inf
         total = -picked.sum(dtype=torch.promote_types(log_p.dtype, torch.float32))  # of halves, it may overflow
         return (total if reduction == "sum" else total / counts.sum()).to(log_p.dtype)
+
+    def _loss_dtype(self) -> torch.dtype:
+        """Give the type in which PyTorch takes the loss: autocast asks for float32 at least."""
+        dtype = self.distinct.dtype
+        autocast = torch.is_autocast_enabled(self.distinct.device.type)
+        return torch.promote_types(dtype, torch.float32) if autocast else dtype
 
     def _positions(self) -> Tensor:
         node = self._index(self.trie.node)
