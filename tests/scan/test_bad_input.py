@@ -110,7 +110,6 @@ def test_what_pytorchs_own_tests_expect_to_be_refused_is_refused(cell):
             mine(*given.args, **given.kwargs)
 
 
-@pytest.mark.xfail(reason="only the first weight's type is compared with the input's", strict=True)
 def test_weights_of_mixed_types_are_refused_as_by_the_plain_module():
     plain = nn.GRU(3, 6)
     plain.weight_hh_l0.data = plain.weight_hh_l0.data.double()

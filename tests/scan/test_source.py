@@ -291,7 +291,6 @@ def test_one_learned_state_for_all_rows_gets_the_plain_gradient(cell):
     torch.testing.assert_close(*found)
 
 
-@pytest.mark.xfail(reason="states are compared between all rows of a Shared, not between those that share", strict=True)
 def test_rows_that_share_no_prefix_may_have_states_of_their_own():
     p = a_program()
     s = Shared.prefixes(torch.tensor([[0, 1], [1, 1]])).map(p.embedding)

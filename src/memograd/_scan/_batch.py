@@ -13,7 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from memograd._scan._stack import Stack, States
 from memograd._scan._torch import is_transformed, kernel, weight_names
 from memograd._share._bits import exact_keys, trie_of
-from memograd._share._trie import Rows, Trie, build
+from memograd._share._trie import Rows, Trie, build, rerooted
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -144,42 +144,49 @@ class Batch:
         return _autocast_dtypes(stack, self.x, first, steps if isinstance(self.input, PackedSequence) else None)
 
 
-def shared_first_states(module: nn.RNNBase, s: Shared, hx: Any) -> States:
-    """Give the first states of a ``Shared``'s roots.
+def shared_first_states(module: nn.RNNBase, s: Shared, hx: Any) -> tuple[Trie, States]:
+    """Give a ``Shared``'s trie and the first states of its roots.
 
     Raises:
         ValueError: the shapes do not fit, or rows that share a prefix have different states.
     """
-    roots = len(s.trie.root_row)
-    shapes = _state_shapes(module, roots)
     if hx is None:
-        return _zeros(shapes, s.distinct)
+        return s.trie, _zeros(_state_shapes(module, len(s.trie.root_row)), s.distinct)
     given = _as_tuple(hx)
     states = [state for state in given if isinstance(state, Tensor)]
+    shapes = _state_shapes(module, len(s.trie.rows))
     if not len(given) == len(states) == len(shapes):
         raise ValueError(f"memo.scan: got states of {type(hx).__name__}; expected {_expected(module, s)}.")
-    found = [_of_roots(module, s, state, shape) for state, shape in zip(states, shapes, strict=True)]
-    return _states(found)
+    labels = np.zeros(len(s.trie.rows), np.int64)
+    for state, (depth, rows, size) in zip(states, shapes, strict=True):
+        if state.shape == (depth, rows, size) and rows > 1:
+            labels = labels * rows + _label(module, s, state)
+        elif state.shape != (depth, 1, size):
+            raise ValueError(f"memo.scan: got states of shape {tuple(state.shape)}; expected {_expected(module, s)}.")
+    trie = rerooted(s.trie, labels)
+    if trie is None:
+        raise _unshareable(module, s, "that differ between rows that share a prefix")
+    at = torch.from_numpy(trie.root_row).to(s.distinct.device)
+    found = [state.index_select(1, at if state.shape[1] > 1 else torch.zeros_like(at)) for state in states]
+    return trie, _states(found)
+
+
+def _label(module: nn.RNNBase, s: Shared, state: Tensor) -> Ints:
+    """Number the rows' states so that equal numbers mean equal bits."""
+    if state.requires_grad:
+        raise _unshareable(module, s, "that require grad, one a row,")
+    return exact_keys(state.transpose(0, 1))
+
+
+def _unshareable(module: nn.RNNBase, s: Shared, what: str) -> ValueError:
+    return ValueError(
+        f"memo.scan: got states {what} with a Shared input; expected {_expected(module, s)}. "
+        "Pass one state of shape (layers, 1, H), or the dense input with keys=ids."
+    )
 
 
 def _as_tuple(hx: object) -> tuple[object, ...]:
     return cast("tuple[object, ...]", hx) if isinstance(hx, tuple) else (hx,)
-
-
-def _of_roots(module: nn.RNNBase, s: Shared, state: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    depth, roots, size = shape
-    if state.shape == (depth, 1, size):
-        return state.expand(depth, roots, size)
-    if state.shape != (depth, len(s.trie.rows), size):
-        raise ValueError(f"memo.scan: got states of shape {tuple(state.shape)}; expected {_expected(module, s)}.")
-    differs = np.unique(exact_keys(state.transpose(0, 1)) * roots + s.trie.root).size > roots
-    if differs or state.requires_grad:
-        what = "that require grad, one a row," if not differs else "that differ between rows that share a prefix"
-        raise ValueError(
-            f"memo.scan: got states {what} with a Shared input; expected {_expected(module, s)}. "
-            "Pass one state of shape (layers, 1, H), or the dense input with keys=ids."
-        )
-    return state.index_select(1, torch.from_numpy(s.trie.root_row).to(state.device))
 
 
 def _expected(module: nn.RNNBase, s: Shared) -> str:
@@ -215,9 +222,9 @@ def _plain_tensor(x: Any) -> bool:
 
 
 def _dtype_fits(module: nn.RNNBase, x: Tensor) -> bool:
-    weight = getattr(module, weight_names(module)[0])
     autocast = torch.is_autocast_enabled(x.device.type)
-    return _plain_tensor(weight) and weight.device == x.device and (weight.dtype == x.dtype or autocast)
+    weights = [getattr(module, name) for name in weight_names(module)]
+    return all(_plain_tensor(w) and w.device == x.device and (w.dtype == x.dtype or autocast) for w in weights)
 
 
 def _packed_rows(packed: PackedSequence) -> Rows | None:

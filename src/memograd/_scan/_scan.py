@@ -230,10 +230,10 @@ class Scan(nn.RNNBase):
         """Run over a trie that the caller has."""
         x = _checked_values(self, s)
         stack = self._stack()
-        first = shared_first_states(self, s, hx)
+        trie, first = shared_first_states(self, s, hx)
         source = None if s.source is None else s.source.cpu().numpy()
-        out = run_shared(stack, x, source, s.trie, first)
-        self._note(s.trie)
+        out = run_shared(stack, x, source, trie, first)
+        self._note(trie)
         last = (out.last.h, out.last.c) if out.last.c is not None else out.last.h
         return Shared(out.y, out.trie, None, s.batch_first), last
 

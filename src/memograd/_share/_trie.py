@@ -14,7 +14,7 @@ first. So where nothing branches, the parents of a level are the first nodes of 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -187,6 +187,26 @@ def chains(rows: Rows, root: Ints | None = None) -> Trie:
     parent = np.where(rows.times == 0, root[rows.rows], within) if rows.steps else within
     every = np.arange(rows.steps)
     return Trie(rows, rows.starts, parent, every, every, root, root_row)
+
+
+def rerooted(trie: Trie, labels: Ints) -> Trie | None:
+    """Let rows with different labels begin from different states.
+
+    Args:
+        trie: the prefixes.
+        labels: (B,) equal numbers for equal states.
+
+    Returns:
+        The same nodes over other roots; None where rows that share a prefix have different labels.
+    """
+    root, root_row = _number(labels)
+    rows = np.flatnonzero(trie.rows.lengths)
+    top = trie.node[trie.rows.at(rows, np.zeros_like(rows))]
+    parent: Ints = trie.parent.copy()
+    parent[top] = root[rows]
+    if (parent[top] != root[rows]).any():
+        return None
+    return replace(trie, parent=parent, root=root, root_row=root_row)
 
 
 def _number(labels: Ints) -> tuple[Ints, Ints]:
