@@ -202,7 +202,7 @@ def rerooted(trie: Trie, labels: Ints) -> Trie | None:
     root, root_row = _number(labels)
     rows = np.flatnonzero(trie.rows.lengths)
     top = trie.node[trie.rows.at(rows, np.zeros_like(rows))]
-    parent: Ints = trie.parent.copy()
+    parent = np.array(trie.parent)
     parent[top] = root[rows]
     if (parent[top] != root[rows]).any():
         return None
