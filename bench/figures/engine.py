@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
@@ -37,8 +38,10 @@ def lines(setting: Setting) -> Iterator[Line]:
 @contextmanager
 def level_by_level() -> Iterator[None]:
     """Keep both sides to the one engine: rows of one length would otherwise be left to a fused kernel."""
-    with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
-        yield
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="TF32 acceleration")  # said whenever oneDNN's switches are touched
+        with torch.backends.mkldnn.flags(enabled=False), torch.backends.cudnn.flags(enabled=False):
+            yield
 
 
 def _of_size(setting: Setting, kind: type[nn.RNNBase], size: int, tries: dict[float, Trie]) -> Iterator[Line]:

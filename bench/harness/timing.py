@@ -22,7 +22,7 @@ class Rounds:
 
     least: int = 5
     most: int = 15
-    seconds: float = 60.0
+    seconds: float = 30.0
 
 
 @dataclass(frozen=True)
