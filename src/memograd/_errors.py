@@ -31,7 +31,7 @@ class MemogradWarning(UserWarning):
 
 def warn(message: str) -> None:
     """Warn at the line of the user's code that led here, not at a line of memograd."""
-    level = 1
+    level = 2
     frame = frame_at(1)
     while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("memograd."):
         frame = frame.f_back
