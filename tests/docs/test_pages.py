@@ -45,7 +45,9 @@ def test_every_link_to_a_file_or_heading_leads_there(page):
 
 def test_a_link_that_leads_nowhere_is_noticed():
     page = ROOT / "README.md"
-    text = "[a](LICENSE) [b](nowhere.md) [c](CONTRIBUTING.md#tests) [d](CONTRIBUTING.md#no-such-heading) [e](https://x.y)"
+    text = (
+        "[a](LICENSE) [b](nowhere.md) [c](CONTRIBUTING.md#tests) [d](CONTRIBUTING.md#no-such-heading) [e](https://x.y)"
+    )
     assert list(broken(page, text)) == ["nowhere.md", "CONTRIBUTING.md#no-such-heading"]
 
 
