@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import copy
 import dataclasses
+import doctest
 import functools
 import gc
 import inspect
@@ -413,6 +414,28 @@ def test_copies_of_a_wrapper_are_the_wrapper():
     assert copy.copy(module_level) is module_level
     assert copy.deepcopy(module_level) is module_level
     assert copy.deepcopy(Holder([module_level])).f[0] is module_level
+
+
+def test_tools_find_a_wrapper_in_the_module_of_its_function():
+    def documented(x):
+        """Say it.
+
+        >>> documented(1)
+        2
+        """
+        return x + 1
+
+    # doctest asks whether a function's globals are those of the module that it looks through.
+    assert memo(documented).__globals__ is documented.__globals__
+    found = doctest.DocTestFinder().find(memo(documented), "documented", module=None, globs={})
+    assert [len(test.examples) for test in found] == [1]
+
+
+def test_names_that_the_users_module_shadows_do_not_matter():
+    space = types.ModuleType("shadowing")
+    exec("type = Exception = list = None\ndef f(x): return x", space.__dict__)  # noqa: S102 - a module of its own
+    f = memo(space.f)
+    assert (f(1), f(1), f([1]), f([1]), f.cache_info()[:2]) == (1, 1, [1], [1], (2, 2))
 
 
 def test_a_wrapper_pickles_as_its_function_does(monkeypatch):

@@ -124,6 +124,7 @@ def _wrapper(recall: Recall, binding: Binding) -> Any:
         listeners=listeners,
         lock=recall.lock,
         answer=recall.answer,
+        error=Exception,
         **{f"touch_{index}": touch for index, touch in enumerate(touches)},
     )
 
@@ -140,7 +141,7 @@ _HIT = """\
                 {touch}
                 $counts.hits += 1
                 return $value
-    except Exception: pass
+    except $error: pass
     return $answer({call}, {values}, None if $listeners else $key)
 """
 _PLAIN = """\

@@ -12,6 +12,10 @@ from __future__ import annotations
 
 import warnings
 from sys import _getframe as frame_at  # pyright: ignore[reportPrivateUsage]
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from types import FrameType
 
 
 class MemogradError(Exception):
@@ -29,11 +33,20 @@ class MemogradWarning(UserWarning):
     """A call was computed and not remembered; the message says why and what to write."""
 
 
+# What is defined from source says so in place of a file.
+SOURCE = "<memograd>"
+
+
 def warn(message: str) -> None:
     """Warn at the line of the user's code that led here, not at a line of memograd."""
     level = 2
     frame = frame_at(1)
-    while frame.f_back is not None and str(frame.f_globals.get("__name__")).startswith("memograd."):
+    while frame.f_back is not None and _ours(frame):
         frame = frame.f_back
         level += 1
     warnings.warn(message, MemogradWarning, stacklevel=level)
+
+
+def _ours(frame: FrameType) -> bool:
+    module = str(frame.f_globals.get("__name__"))
+    return module.startswith("memograd.") or frame.f_code.co_filename == SOURCE

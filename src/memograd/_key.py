@@ -7,9 +7,11 @@ so that looking up needs no more than building a tuple, and hashing and comparin
 
 from __future__ import annotations
 
+from textwrap import indent
+from types import FunctionType
 from typing import TYPE_CHECKING, Any, cast
 
-from memograd._errors import NoIdentityError
+from memograd._errors import SOURCE, NoIdentityError
 from memograd.fingerprint._content import identify
 from memograd.fingerprint._form import Unidentified
 
@@ -109,9 +111,11 @@ class Binding:
     parameters: `(x, y=_y)`; call: what to call f with; values: one for each name; probe: the key if all are plain.
     """
 
-    __slots__ = ("call", "mark", "names", "namespace", "parameters", "probe", "values")
+    __slots__ = ("call", "defaults", "home", "mark", "names", "parameters", "probe", "values")
 
     def __init__(self, f: Callable[..., Any]) -> None:
+        # Tools such as doctest ask a function's globals which module it is from.
+        self.home: dict[str, Any] = getattr(f, "__globals__", {"__name__": __name__})
         signature = _signature(f)
         kinds = {name: parameter.kind for name, parameter in signature.parameters.items()}
         self.names = tuple(kinds)
@@ -119,7 +123,7 @@ class Binding:
         self.mark = "_"
         while any(name.startswith(self.mark) for name in self.names):
             self.mark += "_"
-        self.namespace: dict[str, Any] = {}
+        self.defaults: dict[str, Any] = {}
         self.parameters = str(signature.replace(parameters=[*map(self._bare, signature.parameters.values())]))
         positional = [f"*{n}" if k == k.VAR_POSITIONAL else n for n, k in kinds.items() if k <= k.VAR_POSITIONAL]
         keywords = [f"**{n}" if k == k.VAR_KEYWORD else f"{n!r}: {n}" for n, k in kinds.items() if k > k.VAR_POSITIONAL]
@@ -133,19 +137,23 @@ class Binding:
         """Take the annotation from a parameter and put a name in place of its default."""
         if parameter.default is not parameter.empty:
             name = f"{self.mark}default_{parameter.name}"
-            self.namespace[name] = parameter.default
+            self.defaults[name] = parameter.default
             parameter = parameter.replace(default=_Sentinel(name))
         return parameter.replace(annotation=parameter.empty)
 
     def define(self, name: str, body: str, **names: object) -> Any:
-        """Define a function with f's parameters. In `body` what begins with `$` is one of `names`, marked."""
-        namespace: dict[str, Any] = {**self.namespace, f"{self.mark}type": type, "__name__": __name__}
-        namespace.update({self.mark + key: value for key, value in names.items()})
-        source = f"def call{self.parameters}:\n{body.replace('$', self.mark)}"
-        exec(compile(source, "<memograd>", "exec"), namespace)  # noqa: S102 - the source holds names of parameters only
-        function = namespace["call"]
-        function.__code__ = function.__code__.replace(co_name=name)
-        function.__name__ = function.__qualname__ = name
+        """Define a function with f's parameters, in f's module. What begins with `$` in `body` is one of `names`."""
+        names = {**{self.mark + key: value for key, value in names.items()}, f"{self.mark}type": type}
+        names.update(self.defaults)
+        inner = indent(f"def call{self.parameters}:\n{body.replace('$', self.mark)}", "    ")
+        source = f"def define({', '.join(names)}):\n{inner}\n    return call"
+        space: dict[str, Any] = {}
+        exec(compile(source, SOURCE, "exec"), space)  # noqa: S102 - the source holds names of parameters only
+        made = space["define"](**names)
+        function = FunctionType(
+            made.__code__.replace(co_name=name), self.home, name, made.__defaults__, made.__closure__
+        )
+        function.__kwdefaults__, function.__qualname__ = made.__kwdefaults__, name
         return function
 
 

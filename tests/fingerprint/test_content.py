@@ -15,6 +15,7 @@ import gc
 import io
 import itertools
 import math
+import os
 import pathlib
 import random
 import re
@@ -457,7 +458,11 @@ def test_content_is_the_same_in_a_process_with_another_hash_seed():
     )
     streams = {
         subprocess.run(
-            [sys.executable, "-c", program], env={"PYTHONHASHSEED": seed}, capture_output=True, text=True, check=True
+            [sys.executable, "-c", program],
+            env={**os.environ, "PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
         ).stdout
         for seed in ("1", "2", "3")
     }
