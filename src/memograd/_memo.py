@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from torch import nn
 
     from memograd._call import Memoized
+    from memograd._scan._scan import Scan
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -129,22 +130,30 @@ class Memo:
 
         return decorate if f is None else decorate(f)
 
-    def scan(self, module: nn.Module, *, engine: str = "auto") -> nn.Module:
+    def scan(self, module: nn.Module, *, engine: str = "auto") -> Scan:
         """Wrap a recurrent module so that every prefix which rows of a batch share is computed once.
+
+        Nothing is kept between calls: the sharing is within one.
 
         Args:
             module: an `nn.RNN`, `nn.LSTM` or `nn.GRU`; its parameters are shared, not copied.
-            engine: how the distinct steps are run; "auto" chooses by device and shape.
+            engine: `"auto"` shares where that is faster, `"levels"` always, `"plain"` never.
 
         Returns:
-            A module with the same signature, the same `state_dict` keys and the same outputs.
+            A module with the same signature, the same `state_dict` keys and the same outputs; `Scan.forward` says what
+            its call takes besides.
 
         Raises:
-            TypeError: the module is not recurrent.
+            TypeError: the module is not one of these.
+            ValueError: the engine is not known.
 
         Example:
-            >>> from torch import nn  # doctest: +SKIP
-            >>> lstm = memo.scan(nn.LSTM(64, 256, batch_first=True))  # doctest: +SKIP
+            >>> import torch
+            >>> from memograd import memo
+            >>> gru = memo.scan(torch.nn.GRU(8, 16), engine="levels")
+            >>> y, h = gru(torch.ones(5, 3, 8))
+            >>> gru.receipt.steps, gru.receipt.nodes
+            (15, 5)
         """
         from memograd._scan._scan import scan
 
