@@ -48,6 +48,11 @@ REFUSED = {
     "packed integers": lambda _: (packed(X.long(), 5, 3, 3, 2),),
     "packed widths that grow": lambda _: (PackedSequence(torch.zeros(5, 3), torch.tensor([2, 3])),),
     "packed widths that do not sum up": lambda _: (PackedSequence(torch.zeros(5, 3), torch.tensor([2, 2])),),
+    "packed widths of int32": lambda _: (PackedSequence(torch.zeros(5, 3), torch.tensor([3, 2], dtype=torch.int32)),),
+    "packed widths of floats": lambda _: (PackedSequence(torch.zeros(5, 3), torch.tensor([3.0, 2.0])),),
+    "packed widths in two dimensions": lambda _: (PackedSequence(torch.zeros(5, 3), torch.tensor([[3, 2]])),),
+    "a negative packed width": lambda _: (PackedSequence(torch.zeros(5, 3), torch.tensor([6, -1])),),
+    "a first packed width of zero": lambda _: (PackedSequence(torch.zeros(5, 3), torch.tensor([0, 3, 2])),),
     "packed widths of nothing": lambda _: (PackedSequence(torch.zeros(0, 3), torch.tensor([], dtype=torch.long)),),
     "packed data of three dimensions": lambda _: (PackedSequence(torch.zeros(5, 1, 3), torch.tensor([3, 2])),),
     "states of another batch": lambda c: (X, state(c, 1, 3, 6)),
@@ -108,6 +113,32 @@ def test_what_pytorchs_own_tests_expect_to_be_refused_is_refused(cell):
         mine = memo.scan(cell(*made.args, **made.kwargs), engine="levels")
         with pytest.raises(sample.error_type, match=sample.error_regex):
             mine(*given.args, **given.kwargs)
+
+
+ODD_ORDERS = {
+    "no permutation": ([0, 0, 1], [0, 1, 2]),
+    "out of range": ([0, 7, 1], [0, 1, 2]),
+    "too short": ([0, 1], [0, 1, 2]),
+    "not inverse to one another": ([2, 0, 1], [0, 1, 2]),
+    "the way back alone": (None, [2, 0, 1]),
+    "floats": ([0.0, 1.0, 2.0], [0, 1, 2]),
+}
+
+
+@pytest.mark.parametrize("order", ODD_ORDERS)
+@pytest.mark.parametrize("cell", CELLS)
+def test_an_odd_order_of_packed_rows_means_what_it_means_to_the_plain_module(cell, order):
+    """The plain module reads the way back, and with first states the way there; made by hand they may be anything."""
+    there, back = (i if i is None else torch.tensor(i) for i in ODD_ORDERS[order])
+    x = PackedSequence(torch.randn(5, 3), torch.tensor([3, 2]), there, back)
+    plain = cell(3, 6)
+    torch.testing.assert_close(memo.scan(plain, engine="levels")(x)[1], plain(x)[1])
+
+
+def test_a_last_packed_width_of_zero_is_a_step_of_no_rows():
+    x = PackedSequence(torch.randn(5, 3), torch.tensor([3, 2, 0]))
+    plain = nn.GRU(3, 6)
+    torch.testing.assert_close(memo.scan(plain, engine="levels")(x), plain(x))
 
 
 def test_weights_of_mixed_types_are_refused_as_by_the_plain_module():
@@ -242,6 +273,10 @@ def test_a_shared_of_another_type_is_refused_as_the_dense_input_is(dtype):
         ((torch.zeros(1, 3, 6),), r"states of tuple; expected a tuple of"),
         ((torch.zeros(1, 2, 6), torch.zeros(1, 2, 6)), r"states of shape \(1, 2, 6\); expected a tuple of"),
         ((torch.zeros(2, 3, 6), torch.zeros(2, 3, 6)), r"states of shape \(2, 3, 6\); expected a tuple of"),
+        (
+            (torch.zeros(1, 3, 6).double(),) * 2,
+            r"states of torch.float64; expected torch.float32, the type of the values",
+        ),
         ((torch.arange(18.0).view(1, 3, 6),) * 2, r"states that differ between rows that share a prefix"),
         ((torch.zeros(1, 3, 6, requires_grad=True),) * 2, r"states that require grad, one a row, .* \(layers, 1, H\)"),
     ],

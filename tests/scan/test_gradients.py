@@ -11,7 +11,7 @@ from tests.scan.judge import Trial, assert_fair, named
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
-from memograd import memo
+from memograd import Shared, memo
 
 CELLS = [nn.LSTM, nn.GRU, nn.RNN]
 EVERY = {
@@ -365,6 +365,37 @@ def test_gradients_in_half_precision_inputs_keep_their_type(cell):
         x = few().to(dtype).requires_grad_()
         mine(x)[0].sum().backward()
         assert {x.grad.dtype, *(g.dtype for g in gradients(mine))} == {dtype}
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+@pytest.mark.parametrize("steps", [6, 30])
+@pytest.mark.parametrize("cell", CELLS)
+def test_features_made_in_inference_mode_may_be_trained_on(cell, steps, batch_first):
+    """A frozen backbone's features, say; the plain module takes them, batch first at least."""
+    torch.manual_seed(0)
+    plain = cell(3, 4, batch_first=batch_first)
+    mine = memo.scan(copy.deepcopy(plain), engine="levels")
+    with torch.inference_mode():
+        x = few(steps=steps) if batch_first else few(steps=steps).transpose(0, 1).contiguous()
+        ids = torch.zeros(3, 12, dtype=torch.long)
+        s = Shared.prefixes(ids).map(lambda v: torch.ones(len(v), 3))
+    mine(x)[0].sum().backward()
+    plain(x.clone())[0].sum().backward()
+    assert_all_close(gradients(mine), gradients(plain))
+    mine(s)[0].values.sum().backward()
+
+
+@pytest.mark.xfail(reason="the backward pass has no batching rule", strict=True)
+@pytest.mark.parametrize("cell", CELLS)
+def test_many_backward_passes_may_be_taken_at_once(cell):
+    """Vectorized jacobians stand on this: it maps over the backward pass."""
+    plain, mine = pair(cell)
+    found = []
+    for module in (mine, plain):
+        y, _ = module(few())
+        incoming = torch.randn(3, *y.shape, generator=torch.Generator().manual_seed(0))
+        found.append(torch.autograd.grad(y, list(module.parameters()), incoming, is_grads_batched=True))
+    assert_all_close(*found)
 
 
 # Dropout between layers: what the plain call draws independently is drawn as the plain call draws it.

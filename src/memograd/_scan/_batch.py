@@ -12,7 +12,9 @@ from torch.nn.utils.rnn import PackedSequence
 
 from memograd._scan._stack import Stack, States
 from memograd._scan._torch import is_transformed, kernel, weight_names
+from memograd._share._arrays import on
 from memograd._share._bits import exact_keys, trie_of
+from memograd._share._checks import checked_integers
 from memograd._share._trie import Rows, Trie, build, rerooted
 
 if TYPE_CHECKING:
@@ -95,11 +97,7 @@ class Batch:
             ValueError: their shape is not the input's.
         """
         data = keys.data if isinstance(keys, PackedSequence) else keys
-        if not isinstance(data, Tensor) or data.is_floating_point() or data.is_complex() or data.dtype == torch.bool:
-            got = data.dtype if isinstance(data, Tensor) else type(data).__name__
-            raise TypeError(
-                f"memo.scan: got keys of {got}; expected an integer tensor, such as token ids. Write ids.long()."
-            )
+        data = checked_integers(data, "memo.scan: got keys", "an integer tensor, such as token ids. Write ids.long()")
         expected = self.input.data.shape[:-1]
         if data.shape != expected:
             raise ValueError(
@@ -157,6 +155,11 @@ def shared_first_states(module: nn.RNNBase, s: Shared, hx: Any) -> tuple[Trie, S
     shapes = _state_shapes(module, len(s.trie.rows))
     if not len(given) == len(states) == len(shapes):
         raise ValueError(f"memo.scan: got states of {type(hx).__name__}; expected {_expected(module, s)}.")
+    others = {state.dtype for state in states} - {s.distinct.dtype}
+    if others and not torch.is_autocast_enabled(s.distinct.device.type):
+        raise ValueError(
+            f"memo.scan: got states of {others.pop()}; expected {s.distinct.dtype}, the type of the values."
+        )
     labels = np.zeros(len(s.trie.rows), np.int64)
     for state, (depth, rows, size) in zip(states, shapes, strict=True):
         if state.shape == (depth, rows, size) and rows > 1:
@@ -166,7 +169,7 @@ def shared_first_states(module: nn.RNNBase, s: Shared, hx: Any) -> tuple[Trie, S
     trie = rerooted(s.trie, labels)
     if trie is None:
         raise _unshareable(module, s, "that differ between rows that share a prefix")
-    at = torch.from_numpy(trie.root_row).to(s.distinct.device)
+    at = on(s.distinct.device, trie.root_row)
     found = [state.index_select(1, at if state.shape[1] > 1 else torch.zeros_like(at)) for state in states]
     return trie, _states(found)
 
@@ -228,17 +231,27 @@ def _dtype_fits(module: nn.RNNBase, x: Tensor) -> bool:
 
 
 def _packed_rows(packed: PackedSequence) -> Rows | None:
-    widths = packed.batch_sizes.numpy()
-    if packed.batch_sizes.device.type != "cpu" or int(widths.sum()) != len(packed.data) or not len(widths):
+    widths, order = packed.batch_sizes, packed.sorted_indices
+    if widths.dtype != torch.int64 or widths.device.type != "cpu" or widths.dim() != 1 or not len(widths):
         return None
-    if (widths[1:] > widths[:-1]).any():
+    if (widths[1:] > widths[:-1]).any() or widths[-1] < 0 or int(widths.sum()) != len(packed.data):
         return None
     size = int(widths[0])
-    ordered = np.searchsorted(-widths, -np.arange(size), side="left")  # steps of the k-th longest row: widths > k
-    order = np.arange(size) if packed.sorted_indices is None else packed.sorted_indices.cpu().numpy()
+    rows = np.arange(size) if order is None else order.cpu().numpy()
+    back = np.arange(size) if packed.unsorted_indices is None else packed.unsorted_indices.cpu().numpy()
+    if not _inverse(rows, back, size):
+        return None
     lengths = np.empty(size, np.int64)
-    lengths[order] = ordered
-    return Rows.of(lengths, order)
+    lengths[rows] = np.searchsorted(-widths.numpy(), -np.arange(size), side="left")  # the k-th longest row: widths > k
+    return Rows.of(lengths, rows)
+
+
+def _inverse(order: Ints, back: Ints, size: int) -> bool:
+    """Say whether two arrays are permutations of the rows, each the other's inverse."""
+    if order.shape != (size,) or back.shape != (size,) or order.dtype != np.int64 or back.dtype != np.int64:
+        return False
+    every = np.arange(size)
+    return bool((np.sort(order) == every).all() and (order[back.clip(0, size - 1)] == every).all())
 
 
 def _autocast_dtypes(stack: Stack, x: Tensor, first: States, widths: list[int] | None) -> list[torch.dtype]:

@@ -16,6 +16,7 @@ from memograd._scan._layer import layer
 from memograd._scan._levels import Weights
 from memograd._scan._straight import run_direction
 from memograd._scan._torch import kernel
+from memograd._share._arrays import on
 from memograd._share._trie import chains
 
 if TYPE_CHECKING:
@@ -93,7 +94,7 @@ def run_shared(stack: Stack, x: Tensor, source: Ints | None, trie: Trie, first: 
         trie: the prefixes.
         first: the first states of the trie's roots.
     """
-    last = _Last(first)
+    last, x = _Last(first), _savable(x)
     for depth in range(len(stack.weights)):
         directions, sources = _both(stack, trie, source, x.device)
         parts: list[Tensor] = []
@@ -120,7 +121,7 @@ def run_spread(stack: Stack, x: Tensor, trie: Trie, first: States) -> Outcome:
         trie: the prefixes.
         first: the first states of all rows.
     """
-    last = _Last(first)
+    last, x = _Last(first), _savable(x)
     for depth in range(len(stack.weights)):
         directions, _ = _both(stack, trie, trie.first, x.device)
         parts: list[Tensor] = []
@@ -186,6 +187,11 @@ def _or_first(values: Tensor, at: Ints, first: Tensor, direction: Direction) -> 
     return values.index_select(0, direction.tensor(at))
 
 
+def _savable(x: Tensor) -> Tensor:
+    """Copy what was made in inference mode, of which no graph may keep hold."""
+    return x.clone() if x.is_inference() and not torch.is_inference_mode_enabled() else x
+
+
 def _row(states: Tensor | None, k: int) -> Tensor | None:
     return None if states is None else states[k]
 
@@ -232,7 +238,7 @@ def _plain_layers(stack: Stack, depth: int, x: Tensor, trie: Trie, first: States
         first: the first states of all rows.
     """
     rows, directions = trie.rows, 2 if stack.bidirectional else 1
-    order = torch.from_numpy(rows.order).to(x.device)
+    order = on(x.device, rows.order)
     states = [s[depth * directions :].index_select(1, order) for s in (first.h, first.c) if s is not None]
     flat = [w for of_layer in stack.weights[depth:] for of_direction in of_layer for w in of_direction]
     run = kernel(stack.mode)
@@ -245,7 +251,7 @@ def _plain_layers(stack: Stack, depth: int, x: Tensor, trie: Trie, first: States
         y, *ends = run(dropped, hx, *options, False)
     else:
         y, *ends = run(functional.dropout(x, stack.dropout), torch.from_numpy(rows.widths), hx, *options)
-    back = torch.from_numpy(rows.rank).to(x.device)
+    back = on(x.device, rows.rank)
     ends = [torch.cat([e, s[:, alive:]], 1).index_select(1, back) for e, s in zip(ends, states, strict=True)]
     for k in range(len(ends[0])):
         last.put(depth * directions + k, ends[0][k], ends[1][k] if len(ends) > 1 else None)
