@@ -20,6 +20,8 @@ from memograd._scan._batch import Batch, First, shared_first_states
 from memograd._scan._stack import Stack, run_shared, run_spread
 from memograd._scan._straight import fuses, pays
 from memograd._scan._torch import untraced
+from memograd._share._arrays import on
+from memograd._share._checks import described
 from memograd._share._shared import Shared
 from memograd._share._trie import Trie, chains
 
@@ -199,7 +201,7 @@ class Scan(nn.RNNBase):
     def _plain(self, input: Any, hx: Any, reason: str, shared: bool = False, trie: Trie | None = None) -> Any:
         if shared:
             raise ValueError(
-                f"memo.scan: got {_described(input)} with shared=True; expected a batch of float vectors that the "
+                f"memo.scan: got {described(input)} with shared=True; expected a batch of float vectors that the "
                 "plain module takes, (T, B, E), (B, T, E) or a PackedSequence on CPU or CUDA."
             )
         steps = 0 if trie is None else trie.rows.steps
@@ -214,10 +216,10 @@ class Scan(nn.RNNBase):
             result = Shared(out.y, chains(trie.rows)) if shared else None
             y = out.y
         else:
-            roots = first.states.rows(torch.from_numpy(trie.root_row).to(batch.x.device))
+            roots = first.states.rows(on(batch.x.device, trie.root_row))
             out = run_shared(stack, batch.x, batch.place[trie.first], trie, roots)
             result = Shared(out.y, out.trie) if shared else None
-            y = out.y if shared else out.y.index_select(0, torch.from_numpy(out.trie.node).to(batch.x.device))
+            y = out.y if shared else out.y.index_select(0, on(batch.x.device, out.trie.node))
         self._note(trie)
         dtype, *dtypes = batch.result_dtypes(stack, first.states)
         last = batch.last_states(out.last, dtypes)
@@ -274,7 +276,3 @@ def _checked_values(module: Scan, s: Shared) -> Tensor:
         )
     module.check_input(x, x)  # as of a packed input, whose type the plain module compares with the weights'
     return x
-
-
-def _described(input: Any) -> str:
-    return f"a tensor of shape {tuple(input.shape)}" if isinstance(input, Tensor) else f"a {type(input).__name__}"

@@ -1,1 +1,1 @@
-"""ACT TWO, within one call: group equal work, compute the distinct, spread the results."""
+"""Act two, within one call: group equal work, compute the distinct, spread the results."""

@@ -14,6 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from memograd._share._arrays import on
 from memograd._share._trie import Rows, Trie, build
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def trie_of(x: Tensor, place: Ints, rows: Rows, root: Ints | None) -> Trie:
     trie = build(keys, rows, root, depth)
     if _confirmed(words, place, trie):
         return trie
-    return build(exact_keys(words[torch.from_numpy(place).to(x.device)]), rows, root)
+    return build(exact_keys(words[on(x.device, place)]), rows, root)
 
 
 def exact_keys(x: Tensor) -> Ints:
@@ -96,7 +97,7 @@ def _odd(n: int) -> Tensor:
 
 def _hash(words: Tensor, place: Ints, factor: Tensor) -> Tensor:
     out = torch.empty(len(place), dtype=torch.int64, device=words.device)
-    at = torch.from_numpy(place).to(words.device)
+    at = on(words.device, place)
     step = max(1, _BLOCK // max(words.shape[1], 1))
     for i in range(0, len(place), step):
         block = words.index_select(0, at[i : i + step]).to(torch.int64)
@@ -108,8 +109,8 @@ def _confirmed(words: Tensor, place: Ints, trie: Trie) -> bool:
     """Compare the bits of every merged position with those of the one that stands for it."""
     stands = trie.first[trie.node]
     merged = np.flatnonzero(stands != np.arange(len(stands)))
-    ours = torch.from_numpy(place[merged]).to(words.device)
-    theirs = torch.from_numpy(place[stands[merged]]).to(words.device)
+    ours = on(words.device, place[merged])
+    theirs = on(words.device, place[stands[merged]])
     step = max(1, _BLOCK // max(words.shape[1], 1))
     for i in range(0, len(merged), step):
         if not torch.equal(words.index_select(0, ours[i : i + step]), words.index_select(0, theirs[i : i + step])):

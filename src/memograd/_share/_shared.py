@@ -15,6 +15,8 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
+from memograd._share._arrays import on
+from memograd._share._checks import checked_integers, described
 from memograd._share._trie import Rows, Trie, build
 
 if TYPE_CHECKING:
@@ -71,8 +73,8 @@ class Shared:
         keys = table[rows.rows, rows.times]
         distinct, numbers = _distinct(keys)
         trie = build(numbers, rows)
-        source = torch.from_numpy(numbers[trie.first]).to(ids.device)
-        return Shared(torch.from_numpy(distinct).to(ids.device, ids.dtype), trie, source, batch_first)
+        source = on(ids.device, numbers[trie.first])
+        return Shared(on(ids.device, distinct).to(ids.dtype), trie, source, batch_first)
 
     def __len__(self) -> int:
         return len(self.trie)
@@ -196,7 +198,7 @@ class Shared:
         return self.distinct.index_select(0, node if self.source is None else self.source.index_select(0, node))
 
     def _index(self, array: Ints) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.distinct.device)
+        return on(self.distinct.device, array)
 
 
 def _in_order(rows: Rows) -> bool:
@@ -231,28 +233,18 @@ def _distinct(keys: Ints) -> tuple[Ints, Ints]:
     return distinct, numbers.astype(np.int64)
 
 
-def _shape_of(x: object) -> str:
-    return f"a tensor of shape {tuple(x.shape)}" if isinstance(x, Tensor) else f"a {type(x).__name__}"
-
-
 def _checked_rows(out: object, count: int) -> Tensor:
     if not isinstance(out, Tensor) or out.dim() < 1 or len(out) != count:
         raise ValueError(
-            f"Shared.map: got {_shape_of(out)} from the function for {count} distinct rows; expected a tensor with one "
+            f"Shared.map: got {described(out)} from the function for {count} distinct rows; expected a tensor with one "
             "row for each. Write a function of rows; for anything else use .dense() first."
         )
     return out
 
 
-def _is_integer(x: Tensor) -> bool:
-    return not (x.is_floating_point() or x.is_complex() or x.dtype == torch.bool)
-
-
 def _checked_ids(ids: object, batch_first: bool) -> Ints:
     """Give ids as a (B, T) array."""
-    if not isinstance(ids, Tensor) or not _is_integer(ids):
-        got = ids.dtype if isinstance(ids, Tensor) else type(ids).__name__
-        raise TypeError(f"Shared.prefixes: got ids of {got}; expected an integer tensor (B, T). Write ids.long().")
+    ids = checked_integers(ids, "Shared.prefixes: got ids", "an integer tensor (B, T). Write ids.long()")
     if ids.dim() != 2:
         raise ValueError(f"Shared.prefixes: got ids of shape {tuple(ids.shape)}; expected (B, T).")
     table: Ints = ids.detach().cpu().numpy().astype(np.int64, copy=False)
@@ -265,8 +257,7 @@ def _checked_lengths(lengths: Tensor | None, table: Ints) -> Ints:
     if lengths is None:
         return np.full((size,), horizon, np.int64)
     lengths = torch.as_tensor(lengths, device=getattr(lengths, "device", "cpu"))
-    if not _is_integer(lengths):
-        raise TypeError(f"Shared.prefixes: got lengths of {lengths.dtype}; expected integers. Write lengths.long().")
+    checked_integers(lengths, "Shared.prefixes: got lengths", "integers. Write lengths.long()")
     if lengths.shape != (size,):
         raise ValueError(
             f"Shared.prefixes: got lengths of shape {tuple(lengths.shape)}; expected ({size},), one a row."
@@ -289,8 +280,7 @@ def _check_targets(logits: Shared, targets: Tensor, reduction: str) -> None:
         )
     if reduction not in ("mean", "sum"):
         raise ValueError(f"Shared.cross_entropy: got reduction={reduction!r}; expected 'mean' or 'sum'.")
-    if not _is_integer(targets):
-        raise TypeError(f"Shared.cross_entropy: got targets of {targets.dtype}; expected class indices. Write .long().")
+    checked_integers(targets, "Shared.cross_entropy: got targets", "class indices. Write .long()")
     size = (len(rows), rows.horizon) if logits.batch_first else (rows.horizon, len(rows))
     row, time = (0, 1) if logits.batch_first else (1, 0)
     if targets.dim() != 2 or targets.shape[row] != size[row] or targets.shape[time] < size[time]:
