@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from contextlib import suppress
+from itertools import islice
 from typing import TYPE_CHECKING, Any, cast
 
 from memograd._deep._flight import STRIDE, here, outermost
@@ -272,13 +274,20 @@ def _unkeepable(value: Any) -> str:
     kind = cast("type[Any]", type(value))
     if hasattr(kind, "__next__") or hasattr(kind, "__await__"):
         return f"a {kind.__name__}, which is used up by being read; return a list or a tuple of its items"
-    if any(getattr(part, "requires_grad", False) is True for part in _first_parts(value)):
-        return "a tensor that requires grad, whose graph serves one backward; call under torch.no_grad()"
+    with suppress(Exception):  # a container of the user's may iterate as it likes
+        if any(map(_requires_grad, _first_parts(value))):
+            return "a tensor that requires grad, whose graph serves one backward; call under torch.no_grad()"
     return ""
+
+
+def _requires_grad(value: Any) -> bool:
+    # Asked of the type first: an instance may answer anything, or raise.
+    kind = cast("type[Any]", type(value))
+    return hasattr(kind, "requires_grad") and value.requires_grad is True
 
 
 def _first_parts(value: Any) -> Sequence[Any]:
     kind = cast("type[Any]", type(value))
     if issubclass(kind, (tuple, list)):
-        return value[:64]
-    return list(value.values())[:64] if issubclass(kind, dict) else (value,)
+        return [*islice(iter(value), 64)]
+    return [*islice(value.values(), 64)] if issubclass(kind, dict) else [value]

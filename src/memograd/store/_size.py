@@ -27,7 +27,7 @@ def _walked(root: object) -> int:
     waiting: list[tuple[object, float, int]] = [(root, 1.0, _LOOKS)]
     while waiting:
         value, stands_for, looks = waiting.pop()
-        if id(value) in seen or isinstance(value, type):
+        if id(value) in seen or issubclass(type(value), type):
             continue
         seen.add(id(value))
         total += stands_for * (_shallow(value) + _buffer(value, seen))
@@ -63,8 +63,15 @@ def _buffer(value: Any, seen: set[object]) -> int:
     return 0 if base is None else _walked(base)
 
 
-def _children(value: Any) -> tuple[Sequence[object], int]:
+def _children(value: object) -> tuple[Sequence[object], int]:
     """List what a value holds, of a long mapping or set the first of it; and count all of it."""
+    try:
+        return _held_by(value)
+    except Exception:  # noqa: BLE001 - as above
+        return (), 0
+
+
+def _held_by(value: Any) -> tuple[Sequence[object], int]:
     kind = cast("type[Any]", type(value))
     if issubclass(kind, dict):
         return [*islice(value, _SAMPLE), *islice(value.values(), _SAMPLE)], 2 * len(value)
@@ -72,8 +79,8 @@ def _children(value: Any) -> tuple[Sequence[object], int]:
         return value, len(value)
     if issubclass(kind, (set, frozenset)):
         return list(islice(value, _SAMPLE)), len(value)
-    state: Any = getattr(value, "__dict__", None)
-    return (list(state.values()), len(state)) if hasattr(state, "values") else ((), 0)
+    attributes = list(getattr(value, "__dict__", {}).values())
+    return attributes, len(attributes)
 
 
 def _spread(children: Sequence[object], most: int) -> Sequence[object]:
