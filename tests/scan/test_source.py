@@ -291,6 +291,28 @@ def test_one_learned_state_for_all_rows_gets_the_plain_gradient(cell):
     torch.testing.assert_close(*found)
 
 
+@pytest.mark.parametrize("lengths", [None, [6, 0, 3, 2, 0, 6, 1]])
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}])
+@pytest.mark.parametrize("cell", CELLS)
+def test_first_states_may_depend_on_the_first_token(cell, options, lengths):
+    """A speaker's state for a speaker's token, say: rows that share a prefix share it."""
+    p = a_program(cell, **options)
+    depth = options.get("num_layers", 1) * (2 if options.get("bidirectional") else 1)
+    states = [torch.randn(depth, 3, 4)[:, p.table[:, 0]] for _ in range(2)]
+    lengths = torch.tensor(lengths or [6] * 7)
+    s = Shared.prefixes(p.table, lengths).map(p.embedding)
+    y, last = memo.scan(p.rnn, engine="levels")(s, pick(tuple(states), cell))
+    some = lengths > 0
+    packed = pack_padded_sequence(p.embedding(p.table[some]), lengths[some], batch_first=True, enforce_sorted=False)
+    expected, theirs = p.rnn(packed, pick(tuple(state[:, some] for state in states), cell))
+    torch.testing.assert_close(y.dense()[some], pad_packed_sequence(expected, batch_first=True)[0])
+    for mine, yours, first in zip(
+        *((last, theirs, states) if cell is nn.LSTM else ([last], [theirs], states[:1])), strict=True
+    ):
+        torch.testing.assert_close(mine[:, some], yours)
+        torch.testing.assert_close(mine[:, ~some], first[:, ~some])
+
+
 def test_rows_that_share_no_prefix_may_have_states_of_their_own():
     p = a_program()
     s = Shared.prefixes(torch.tensor([[0, 1], [1, 1]])).map(p.embedding)

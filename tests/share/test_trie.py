@@ -11,7 +11,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from torch.nn.utils.rnn import pack_padded_sequence
 
-from memograd._share._trie import Rows, build, chains
+from memograd._share._trie import Rows, build, chains, rerooted
 
 WIDE = [-(2**63), -1, 0, 1, 255, 256, 65_536, 2**40, 2**63 - 1]
 
@@ -158,6 +158,29 @@ def test_rows_that_share_nothing_make_a_chain_each(batch):
             assert trie.parent[node] == row
         else:
             assert (places.rows[above], places.times[above]) == (row, time - 1)
+
+
+@given(batches(), st.data())
+def test_other_roots_are_taken_where_rows_that_share_a_prefix_have_one_label(batch, data):
+    """Then the trie is the one that is built with these labels; where they differ, there is none."""
+    rows, _ = batch
+    labels = data.draw(st.lists(st.integers(0, 2), min_size=len(rows), max_size=len(rows)))
+    if data.draw(st.booleans()):  # by the first key, which rows that share a prefix share
+        labels = [row[0] % 3 if row else label for row, label in zip(rows, labels, strict=True)]
+    one = built(rows, None)
+    fits = all(
+        a[:1] != b[:1] or not a or x == y
+        for a, x in zip(rows, labels, strict=True)
+        for b, y in zip(rows, labels, strict=True)
+    )
+    moved = rerooted(one, np.array(labels, np.int64))
+    assert (moved is not None) == fits
+    if moved is not None:
+        stands_for = prefixes(moved, rows, labels)
+        assert len(moved) == len(built(rows, labels)) == len(set(stands_for))
+        assert [labels[moved.root_row[root]] for root in moved.root] == labels
+        for node in range(moved.starts[1] if moved.levels else 0):
+            assert labels[moved.root_row[moved.parent[node]]] == stands_for[moved.first[node]][0]
 
 
 @given(st.lists(st.integers(1, 9), min_size=1, max_size=12))
