@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from memograd.fingerprint._form import Buffer
 
 LONGEST = 48
+_FLAT: frozenset[type] = frozenset({tuple, list, dict})
 
 
 class Content:
@@ -70,6 +71,11 @@ class _Open:
 
 def identify(value: object) -> Content:
     """Write down what `value` is. Raises `Unidentified` with the path to the part that has no identity."""
+    if type(value) in _FLAT:
+        # Most arguments that are not plain are short lists and tuples of what is: no walk is needed.
+        form = writer_of(type(value))(value)
+        if isinstance(form, Form) and PLAIN.issuperset(map(type, form.parts)):
+            return Content(_sealed(_run(form)), ())
     try:
         return _Walk(cyclic=False).content(value)
     except _Cyclic:
