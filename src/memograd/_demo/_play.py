@@ -74,10 +74,10 @@ def _train(report: Report, console: Console) -> None:
 
 def _setting(race: Race) -> str:
     options, device = race.options, race.device.type
-    where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, {torch.get_num_threads()} threads"
+    where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, threads: {torch.get_num_threads()}"
     return (
         f"{options.words:,} of {len(word_list()):,} English words, {options.epochs} epochs, {options.order} batches of "
-        f"{options.batch:,}; LSTM with {options.hidden} units; {where}; seed {options.seed}"
+        f"{options.batch:,}\nLSTM with {options.hidden} units; {where}; seed {options.seed}"
     )
 
 
