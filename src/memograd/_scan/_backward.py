@@ -1,4 +1,9 @@
-"""The backward pass of one recurrent layer over a trie: every node once, what comes back summed first."""
+"""The backward pass of one recurrent layer over a trie, level by level: every node once.
+
+What comes back is summed onto the distinct (nodes, parents, input rows) before it is multiplied, and the weights'
+gradients are formed in a few large products. The derivative of a level is kept as factors (see ``_cells``), so that a
+level takes one multiplication and one matrix product.
+"""
 
 from __future__ import annotations
 
@@ -55,7 +60,7 @@ class Backward:
         levels, run = self.levels, self.run
         loan = Loan(levels.widest_chunk, run.cell.grads * run.w.size, run.x)
         for chunk in reversed(list(levels.chunks())):
-            first, last = levels.starts[chunk.start], levels.starts[chunk.stop]
+            first, last = levels.span(chunk)
             grads = loan.tensor[: last - first]
             for level in reversed(chunk):
                 a, b = levels.starts[level], levels.starts[level + 1]
@@ -92,19 +97,16 @@ class Backward:
 
     def _incoming(self, level: int) -> Tensor:
         """Give the gradient of a level's outputs that comes from outside; level -1 is the first state."""
-        if level < 0:
-            return self.run.x.new_zeros(self.levels.roots, self.run.y.shape[1])
-        a, b = self.levels.starts[level], self.levels.starts[level + 1]
-        if self.dy is None:
-            return self.run.x.new_zeros(b - a, self.run.y.shape[1])
-        return self.dy[a:b].clone()
+        if level < 0 or self.dy is None:
+            return self.run.x.new_zeros(self.levels.width(level), self.run.y.shape[1])
+        return self.dy[self.levels.at(level)].clone()
 
     def _incoming_memory(self, level: int, below: Tensor | None, parent: Tensor | None = None) -> Tensor | None:
         """Sum the gradients of a level's memories: from outside and from the level below."""
         if not self.run.cell.has_memory:
             return None
         levels, size = self.levels, self.run.w.size
-        width = levels.starts[level + 1] - levels.starts[level] if level >= 0 else levels.roots
+        width = levels.width(level)
         if below is not None and parent is None and len(below) == width:
             total = below
         else:
@@ -118,23 +120,23 @@ class Backward:
 
     def _factors(self, level: int) -> Tensor:
         assert self.run.factors is not None
-        a, b = self.levels.starts[level], self.levels.starts[level + 1]
-        if self.node is None:
-            return self.run.factors.tensor[a:b]
-        return self.run.factors.tensor.index_select(0, self.node[a:b])
+        return self._of_nodes(self.run.factors.tensor, level)
 
     def _project(self, level: int, dh: Tensor) -> None:
         """Add a level's share to the gradient of the projection."""
         assert self.run.inner is not None
         assert self.hr is not None
-        a, b = self.levels.starts[level], self.levels.starts[level + 1]
-        inner = self.run.inner[a:b] if self.node is None else self.run.inner.index_select(0, self.node[a:b])
-        self.hr.addmm_(dh.t(), inner)
+        self.hr.addmm_(dh.t(), self._of_nodes(self.run.inner, level))
+
+    def _of_nodes(self, values: Tensor, level: int) -> Tensor:
+        """Give what the forward pass kept of its nodes, for each node or position of a level."""
+        here = self.levels.at(level)
+        return values[here] if self.node is None else values.index_select(0, self.node[here])
 
     def _products(self, chunk: range, grads: Tensor) -> None:
         """Add a chunk's share to the gradients of the weights and of the input."""
         run, w = self.run, self.run.w
-        first, last = self.levels.starts[chunk.start], self.levels.starts[chunk.stop]
+        first, last = self.levels.span(chunk)
         if self.dx is not None and self._table is None:
             dx = grads[:, w.x_columns] @ w.ih
             if self.node is None and self.levels.source is not None:
@@ -142,7 +144,7 @@ class Backward:
             else:
                 self.dx[first:last] = dx
         if self.node is not None:
-            a, b = run.levels.starts[chunk.start], run.levels.starts[chunk.stop]
+            a, b = run.levels.span(chunk)
             grads = grads.new_zeros(b - a, grads.shape[1]).index_add_(0, self.node[first:last] - a, grads)
             first, last = a, b
         through = grads[:, w.h_columns]
@@ -162,7 +164,7 @@ class Backward:
         levels = self.run.levels
         first = levels.starts[chunk.start]
         for part in _without(chunk, self._multiplied):
-            a, b = levels.starts[part.start], levels.starts[part.stop]
+            a, b = levels.span(part)
             if part.start == 0:
                 before = self.run.h0.index_select(0, levels.parent[a:b])
             else:
@@ -171,8 +173,7 @@ class Backward:
 
     def _before(self, level: int) -> Tensor:
         """Give the states that a level's parents hold."""
-        starts = self.run.levels.starts
-        return self.run.y[starts[level - 1] : starts[level]] if level else self.run.h0
+        return self.run.y[self.run.levels.at(level - 1)] if level else self.run.h0
 
     def _distinct_products(self, table: Tensor) -> None:
         """Multiply what came back onto each distinct input row."""

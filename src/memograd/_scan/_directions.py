@@ -10,8 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memograd._scan._layer import Spread
-from memograd._scan._levels import Levels
+from memograd._scan._levels import Levels, Spread
+from memograd._share._arrays import on
 from memograd._share._trie import build, chains
 
 if TYPE_CHECKING:
@@ -45,10 +45,10 @@ class Direction:
         starts: Ints = trie.starts[begin : stop + 1] - a
         parent = trie.parent[a:b]
         above = parent + np.repeat(np.concatenate([[0], starts[:-2]]), np.diff(starts)) if b > a else parent
-        ends = self.ends
-        ends = ends[(ends >= a) & (ends < b)] - a
+        row_ends = self.ends[(self.ends >= a) & (self.ends < b)] - a
+        ends = row_ends
         if stop < trie.levels:
-            ends = np.union1d(ends, np.arange(starts[-2], starts[-1], dtype=np.int64))
+            ends = np.union1d(row_ends, np.arange(starts[-2], starts[-1], dtype=np.int64))
         return Levels(
             starts=tuple(starts.tolist()),
             straight=tuple(trie.straight[begin:stop].tolist()),
@@ -57,6 +57,7 @@ class Direction:
             source=None if source is None else self.tensor(source[a:b]),
             ends=self.tensor(ends),
             ends_starts=tuple(np.searchsorted(ends, starts).tolist()),
+            row_ends=np.searchsorted(ends, row_ends),
             roots=len(trie.root_row) if begin == 0 else int(trie.starts[begin] - trie.starts[begin - 1]),
         )
 
@@ -64,12 +65,6 @@ class Direction:
     def ends(self) -> Ints:
         """(k,) ascending, the nodes at which a row ends."""
         return np.unique(self.trie.last[self.trie.last >= 0])
-
-    def ends_within(self, levels: Levels, begin: int, stop: int) -> Tensor:
-        """Give where the rows' ends stand among the nodes of a range that give out their memories."""
-        a, b = self.trie.starts[begin], self.trie.starts[stop]
-        ends: Ints = self.ends[(self.ends >= a) & (self.ends < b)] - a
-        return self.tensor(np.searchsorted(levels.ends.cpu().numpy(), ends))
 
     def spread(self) -> Spread:
         """Give all rows, each with gradients of its own."""
@@ -85,7 +80,7 @@ class Direction:
         )
 
     def tensor(self, array: Ints) -> Tensor:
-        return torch.from_numpy(np.ascontiguousarray(array)).to(self.device)
+        return on(self.device, array)
 
 
 def whole_rows(trie: Trie) -> Trie:

@@ -1,4 +1,8 @@
-"""The forward pass of one recurrent layer over a trie: every node once."""
+"""The forward pass of one recurrent layer over a trie, level by level: every node once.
+
+The product with the hidden state is taken once per *parent* where a level branches widely; that with the input once
+per *distinct input row* where there are fewer of those than nodes (tokens of a vocabulary).
+"""
 
 from __future__ import annotations
 
@@ -9,10 +13,11 @@ import torch
 from torch import Tensor
 
 from memograd._scan._buffers import Loan
-from memograd._scan._levels import FAN, Arranged, Levels, inputs
+from memograd._scan._levels import FAN, Levels, inputs
 
 if TYPE_CHECKING:
     from memograd._scan._cells import Cell
+    from memograd._scan._weights import Arranged
 
 
 @dataclass(frozen=True)
@@ -86,7 +91,7 @@ def _run_levels(run: Run, memory: Tensor | None) -> None:
     table = w.input_product(run.x, run.x.new_empty(len(run.x), w.ih.shape[0])) if run.distinct else None
     scratch = _Scratch(run)
     for chunk in levels.chunks():
-        first, last = levels.starts[chunk.start], levels.starts[chunk.stop]
+        first, last = levels.span(chunk)
         gx = scratch.gx[: last - first]
         if table is not None:
             assert levels.source is not None
@@ -106,7 +111,7 @@ def _run_level(run: Run, level: int, first: int, scratch: _Scratch, memory: Tens
     levels, cell, w = run.levels, run.cell, run.w
     a, b = levels.starts[level], levels.starts[level + 1]
     here = slice(a - first, b - first)
-    before = run.y[levels.starts[level - 1] : a] if level else run.h0
+    before = run.y[levels.at(level - 1)] if level else run.h0
     parent = levels.parents(level)
     gx = scratch.gx[here]
     gh = _add_hidden(run, before, parent, gx) if cell.merged else _hidden(run, before, parent, scratch.gh[here])

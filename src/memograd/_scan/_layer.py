@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,30 +9,14 @@ from torch import Tensor
 
 from memograd._scan._backward import Backward
 from memograd._scan._forward import Run, forward
-from memograd._scan._levels import Arranged, Levels, Weights
 from memograd._scan._torch import apply
+from memograd._scan._weights import Arranged, Weights
 
 if TYPE_CHECKING:
     from torch.autograd.function import FunctionCtx
 
     from memograd._scan._cells import Cell
-
-
-@dataclass(frozen=True)
-class Spread:
-    """All rows of a batch, each with gradients of its own, over the nodes of a trie.
-
-    Attributes:
-        levels: the rows as chains that share nothing; its nodes are the positions of the batch.
-        node: (positions,) the node of each position.
-        end: for each of ``levels.ends`` which of the trie's ends it is.
-        root: (rows,) the row of ``levels`` that each root of the trie stands for.
-    """
-
-    levels: Levels
-    node: Tensor
-    end: Tensor
-    root: Tensor
+    from memograd._scan._levels import Levels, Spread
 
 
 def layer(
@@ -98,7 +81,7 @@ class _Layer(torch.autograd.Function):
         wanted = [g if needed else None for g, needed in zip(grads, ctx.needs_input_grad[3:], strict=True)]
         if torch.is_grad_enabled():
             # Formed without a graph, they would pass for constants when they are differentiated again.
-            wanted = apply(_Once, *(None if g is None else g.requires_grad_() for g in wanted))
+            wanted = apply(_FinalGradients, *(None if g is None else g.requires_grad_() for g in wanted))
         return (None, None, None, *wanted)
 
 
@@ -116,7 +99,7 @@ def _in_order(cell: type[Cell], got: Backward) -> tuple[Tensor | None, ...]:
     return cell.restore(got.ih), got.hh, b_x, b_h, got.hr
 
 
-class _Once(torch.autograd.Function):
+class _FinalGradients(torch.autograd.Function):
     """Gradients that cannot be differentiated again."""
 
     @staticmethod
@@ -131,7 +114,7 @@ class _Once(torch.autograd.Function):
         )
 
 
-class _Identity(torch.autograd.Function):
+class _OnceDifferentiable(torch.autograd.Function):
     """Values whose gradients cannot be differentiated again."""
 
     @staticmethod
@@ -141,9 +124,9 @@ class _Identity(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> Any:
-        return apply(_Once, *grads) if torch.is_grad_enabled() else grads
+        return apply(_FinalGradients, *grads) if torch.is_grad_enabled() else grads
 
 
-def once(*values: Tensor) -> tuple[Tensor, ...]:
+def once_differentiable(*values: Tensor) -> tuple[Tensor, ...]:
     """Pass values on, so that differentiating their gradients again says clearly that it cannot be done."""
-    return apply(_Identity, *values)
+    return apply(_OnceDifferentiable, *values)

@@ -1,25 +1,16 @@
-"""A recurrent layer over a trie, level by level: every node once forward, once backward.
-
-The product with the hidden state is taken once per *parent* where a level branches widely; that with the input once
-per *distinct input row* where there are fewer of those than nodes (tokens of a vocabulary). Backward sums what
-comes back onto the distinct before it multiplies, and forms the weights' gradients in a few large products.
-
-The derivative of a level is kept as factors (see ``_cells``), so the backward pass is one multiplication and one
-matrix product a level.
-"""
+"""A range of a trie's levels, on a device."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, NamedTuple
-
-import torch
-from torch import Tensor
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from memograd._scan._cells import Cell
+    from torch import Tensor
+
+    from memograd._share._trie import Ints
 
 _CHUNK = 4096  # nodes that share one product with the input and one with the weights' gradients
 FAN = 1.15  # nodes per parent above which the hidden state's product is taken per parent
@@ -37,6 +28,7 @@ class Levels:
         source: (n,) the row of the input that a node reads, None where row k is node k's.
         ends: (k,) ascending, the nodes whose c is given out.
         ends_starts: the first of ``ends`` in each level, and their number.
+        row_ends: where those of ``ends`` stand at which a row ends; on the host, since not every cell has a c.
         roots: first states that the first level begins from.
     """
 
@@ -47,6 +39,7 @@ class Levels:
     source: Tensor | None
     ends: Tensor
     ends_starts: tuple[int, ...]
+    row_ends: Ints
     roots: int
 
     def __len__(self) -> int:
@@ -56,6 +49,18 @@ class Levels:
     def nodes(self) -> int:
         return self.starts[-1]
 
+    def at(self, level: int) -> slice:
+        """Give the nodes of a level."""
+        return slice(self.starts[level], self.starts[level + 1])
+
+    def width(self, level: int) -> int:
+        """Count the nodes of a level; level -1 is the first states."""
+        return self.roots if level < 0 else self.starts[level + 1] - self.starts[level]
+
+    def parents(self, level: int) -> Tensor | None:
+        """Where the parents of a level's nodes stand in the level before, None for its first nodes in order."""
+        return None if self.straight[level] else self.parent[self.at(level)]
+
     def chunks(self) -> Iterator[range]:
         """Cut the levels into ranges of about ``_CHUNK`` nodes, a wider level being one of its own."""
         begin = 0
@@ -64,56 +69,31 @@ class Levels:
                 yield range(begin, level)
                 begin = level
 
-    def parents(self, level: int) -> Tensor | None:
-        """Where the parents of a level's nodes stand in the level before, None for its first nodes in order."""
-        return None if self.straight[level] else self.parent[self.starts[level] : self.starts[level + 1]]
+    def span(self, chunk: range) -> tuple[int, int]:
+        """Give the first node of a range of levels, and the first behind it."""
+        return self.starts[chunk.start], self.starts[chunk.stop]
 
     @property
     def widest_chunk(self) -> int:
         """Nodes of the largest chunk."""
-        return max((self.starts[c.stop] - self.starts[c.start] for c in self.chunks()), default=0)
+        return max((b - a for a, b in map(self.span, self.chunks())), default=0)
 
 
-class Weights(NamedTuple):
-    """The weights of one layer and direction, in PyTorch's names and shapes."""
-
-    ih: Tensor
-    hh: Tensor
-    b_ih: Tensor | None
-    b_hh: Tensor | None
-    hr: Tensor | None
-
-
-class Arranged:
-    """Weights as the products want them: rows in the order of ``Cell.x_columns``, biases that only add up as one.
+@dataclass(frozen=True)
+class Spread:
+    """All rows of a batch, each with gradients of its own, over the nodes of a trie.
 
     Attributes:
-        size: H.
-        ih, hh, hr: weights of the input, of the hidden state, and of the projection where there is one.
-        b_x, b_h: biases of the products with the input and with the hidden state; where the cell merges the two
-            products, ``b_x`` is the sum of both.
-        x_columns, h_columns: see ``Cell``.
+        levels: the rows as chains that share nothing; its nodes are the positions of the batch.
+        node: (positions,) the node of each position.
+        end: for each of ``levels.ends`` which of the trie's ends it is.
+        root: (rows,) the row of ``levels`` that each root of the trie stands for.
     """
 
-    def __init__(self, cell: type[Cell], w: Weights) -> None:
-        self.cell, self.size = cell, w.hh.shape[0] // cell.gates
-        self.ih, self.hh, self.hr = cell.arrange(w.ih), w.hh, w.hr
-        self.b_x, self.b_h = None if w.b_ih is None else cell.arrange(w.b_ih), w.b_hh
-        if cell.merged and self.b_x is not None and self.b_h is not None:
-            self.b_x, self.b_h = self.b_x + self.b_h, None
-        self.x_columns, self.h_columns = cell.x_columns(self.size), cell.h_columns(self.size)
-
-    def input_product(self, x: Tensor, out: Tensor) -> Tensor:
-        return _affine(self.b_x, x, self.ih, out)
-
-    def hidden_product(self, h: Tensor, out: Tensor) -> Tensor:
-        return _affine(self.b_h, h, self.hh, out)
-
-
-def _affine(bias: Tensor | None, x: Tensor, w: Tensor, out: Tensor) -> Tensor:
-    if bias is None:
-        return torch.mm(x, w.t(), out=out)
-    return torch.addmm(bias, x, w.t(), out=out)
+    levels: Levels
+    node: Tensor
+    end: Tensor
+    root: Tensor
 
 
 def inputs(x: Tensor, levels: Levels, first: int, last: int) -> Tensor:

@@ -13,9 +13,9 @@ from torch.nn import functional
 from memograd._scan._cells import CELLS, Cell
 from memograd._scan._directions import Direction, suffixes, whole_rows
 from memograd._scan._layer import layer
-from memograd._scan._levels import Weights
 from memograd._scan._straight import run_direction
 from memograd._scan._torch import kernel
+from memograd._scan._weights import Weights
 from memograd._share._arrays import on
 from memograd._share._trie import chains
 

@@ -15,14 +15,14 @@ import torch
 from torch import Tensor
 
 from memograd._scan._directions import Direction
-from memograd._scan._layer import layer, once
+from memograd._scan._layer import layer, once_differentiable
 from memograd._scan._torch import kernel
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from memograd._scan._cells import Cell
-    from memograd._scan._levels import Weights
+    from memograd._scan._weights import Weights
     from memograd._share._trie import Ints, Trie
 
 _LONG = 8  # levels from which a call of the fused kernel pays for rearranging the weights
@@ -73,7 +73,7 @@ def run_direction(
         h = y[len(y) - width :]
         if c is not None:
             c = c_last[len(c_last) - width :]
-            memories.append(c_last.index_select(0, direction.ends_within(levels, begin, stop)))
+            memories.append(c_last.index_select(0, direction.tensor(levels.row_ends)))
     y = ys[0] if len(ys) == 1 else torch.cat(ys)
     return y, torch.cat(memories) if memories else y.new_empty(0, w.hh.shape[0] // cell.gates)
 
@@ -143,5 +143,5 @@ def _fused(mode: str, w: Weights, x: Tensor, first: list[Tensor]) -> tuple[Tenso
     states = [s.unsqueeze(0) for s in first]
     hx = tuple(states) if len(states) > 1 else states[0]
     y, *last = kernel(mode)(x, hx, flat, w.b_ih is not None, 1, 0.0, False, False, False)
-    y, c = once(y.flatten(0, 1), last[-1][0])
+    y, c = once_differentiable(y.flatten(0, 1), last[-1][0])
     return y, c
