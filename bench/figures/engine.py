@@ -55,20 +55,21 @@ def _of_size(setting: Setting, kind: type[nn.RNNBase], size: int, tries: dict[fl
     runs = {("engine", ratio): step(rnn, trie, values[ratio]) for ratio, trie in tries.items()}
     runs |= {("products", name): run for name, run in bare.items()}
     times = race({**runs, ("engine", "all"): step(rnn, every, unshared)}, setting.rounds(), setting.device)
-    whole, products = times.median(("engine", "all")), times.median(("products", "all"))
+    whole, products = [("engine", "all")], [("products", "all")]
     for ratio, trie in tries.items():
-        shared = times.median(("engine", ratio))
+        shared = [("engine", ratio)]
+        speed = times.ratio(whole, shared)
         yield {
             "cell": kind.__name__,
             "H": str(size),
             "ideal": Quantity(trie.ratio, "x"),
-            "unshared": ms(whole),
-            "shared": ms(shared),
-            "speed-up": Quantity(whole / shared, "x"),
-            "÷ ideal": Quantity(whole / shared / trie.ratio, at_least=0.9),
-            "products ÷ shared": Quantity(times.median(("products", ratio)) / shared, at_least=0.6),
-            "products ÷ unshared": Quantity(products / whole, at_least=0.6),
-            "±": noise(times.noise([("engine", "all")], [("engine", ratio)])),
+            "unshared": ms(times.median(*whole)),
+            "shared": ms(times.median(*shared)),
+            "speed-up": Quantity(speed, "x"),
+            "÷ ideal": Quantity(speed / trie.ratio, at_least=0.9),
+            "products ÷ shared": Quantity(times.ratio([("products", ratio)], shared), at_least=0.6),
+            "products ÷ unshared": Quantity(times.ratio(products, whole), at_least=0.6),
+            "±": noise(times.noise(whole, shared)),
         }
 
 

@@ -111,19 +111,19 @@ def _shared_out(rnn: nn.Module, x: Tensor, dy: Tensor) -> Callable[[], None]:
 
 
 def _line(cell: str, shape: Shape, times: Times) -> Line:
-    plain, ours, nodes = (times.median(name) for name in ("plain", "ours", "Shared out"))
-    least = sum(times.median(times.faster(f"{p}, plain", f"{p}, levels")) for p in ("prompt", "answers"))
+    parts = [times.faster(f"{part}, plain", f"{part}, levels") for part in ("prompt", "answers")]
+    speed = times.ratio(["plain"], ["ours"])
     return {
         "cell": cell,
         "prompt + answers": str(shape),
-        "plain": ms(plain),
-        "ours": ms(ours),
-        "speed-up": Quantity(plain / ours, "x", at_least=shape.asked[cell]),
+        "plain": ms(times.median("plain")),
+        "ours": ms(times.median("ours")),
+        "speed-up": Quantity(speed, "x", at_least=shape.asked[cell]),
         "ideal": Quantity(shape.ideal, "x"),
-        "÷ ideal": Quantity(plain / ours / shape.ideal),
-        "bound": Quantity(plain / least, "x"),
-        "÷ bound": Quantity(least / ours, at_least=0.9),
-        "Shared out": Quantity(plain / nodes, "x"),
+        "÷ ideal": Quantity(speed / shape.ideal),
+        "bound": Quantity(times.ratio(["plain"], parts), "x"),
+        "÷ bound": Quantity(times.ratio(parts, ["ours"]), at_least=0.9),
+        "Shared out": Quantity(times.ratio(["plain"], ["Shared out"]), "x"),
         "±": noise(times.noise(["plain"], ["ours"])),
     }
 

@@ -66,7 +66,7 @@ def _line(setting: Setting, name: str, what: str, runs: Mapping[str, Callable[[]
         "step of": what,
         "trie": ms(times.median("trie")),
         "step": ms(times.median("step")),
-        "trie ÷ step": Quantity(100 * times.median("trie") / times.median("step"), "%", at_most=5),
+        "trie ÷ step": Quantity(100 * times.ratio(["trie"], ["step"]), "%", at_most=5),
         "±": noise(times.noise(["trie"], ["step"])),
     }
 

@@ -74,16 +74,16 @@ def _line(order: Order, drawn: list[Batch], times: Times) -> Line:
     spent = {name: times.median(*of) / len(drawn) for name, of in keys.items()}
     plain = min("packed", "padded", key=spent.__getitem__)
     sharing = sum(b.steps for b in drawn) / sum(len(Shared.prefixes(b.ids, b.lengths)) for b in drawn)
-    speed = spent[plain] / spent["shared"]
+    speed = times.ratio(keys[plain], keys["shared"])
     return {
         "batches": f"{len(drawn)} {order}",
         **{name: ms(spent[name]) for name in _LOSSES},
         "speed-up": Quantity(speed, "x", at_least=ASKED[order]),
         "ideal": Quantity(sharing, "x"),
-        "= sharing": Quantity(spent["unshared"] / spent["shared"], "x"),
-        "· engine": Quantity(spent[plain] / spent["unshared"], "x"),
+        "= sharing": Quantity(times.ratio(keys["unshared"], keys["shared"]), "x"),
+        "· engine": Quantity(times.ratio(keys[plain], keys["unshared"]), "x"),
         "÷ ideal": Quantity(speed / sharing),
-        "trie": Quantity(100 * spent["trie"] / spent["shared"], "%", at_most=5),
+        "trie": Quantity(100 * times.ratio(keys["trie"], keys["shared"]), "%", at_most=5),
         "±": noise(times.noise(keys[plain], keys["shared"])),
     }
 

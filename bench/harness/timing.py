@@ -1,4 +1,7 @@
-"""Interleaved medians: what is compared runs in turns, so that the machine's moods strike all alike."""
+"""Interleaved medians: what is compared runs in turns, so that the machine's moods strike all alike.
+
+A ratio is the median of the rounds' own ratios: of two medians each may come from a mood of its own.
+"""
 
 from __future__ import annotations
 
@@ -39,9 +42,13 @@ class Times:
         """Give the run with the least median."""
         return min(keys, key=self.median)
 
-    def noise(self, slow: Iterable[Hashable], fast: Iterable[Hashable]) -> float:
+    def ratio(self, over: Iterable[Hashable], under: Iterable[Hashable]) -> float:
+        """Give the time of some runs over that of others, as the median round has it."""
+        return float(np.median(self._rounds(over) / self._rounds(under)))
+
+    def noise(self, over: Iterable[Hashable], under: Iterable[Hashable]) -> float:
         """Give half the middle half of the rounds' own ratios, as a part of their median."""
-        low, middle, high = np.quantile(self._rounds(slow) / self._rounds(fast), [0.25, 0.5, 0.75])
+        low, middle, high = np.quantile(self._rounds(over) / self._rounds(under), [0.25, 0.5, 0.75])
         return float((high - low) / middle / 2)
 
     def _rounds(self, keys: Iterable[Hashable]) -> NDArray[np.float64]:

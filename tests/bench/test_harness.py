@@ -39,6 +39,15 @@ def test_a_median_of_several_runs_is_the_sum_of_theirs():
     assert times.faster("a", "b") == "a"
 
 
+def test_a_ratio_is_that_of_the_median_round_and_not_that_of_the_medians():
+    """Rounds in a busy spell count by their own ratio, which the spell leaves alone."""
+    from harness.timing import Times
+
+    times = Times({"a": [2.0, 20.0, 2.0], "b": [1.0, 10.0, 10.0]})
+    assert times.ratio(["a"], ["b"]) == 2
+    assert times.ratio(["a", "b"], ["b"]) == 3
+
+
 def test_noise_is_zero_where_every_round_says_the_same():
     from harness.timing import Times
 
