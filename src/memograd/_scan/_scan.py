@@ -16,9 +16,10 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from memograd._scan._batch import Batch, First, shared_first_states
+from memograd._scan._batch import Batch
+from memograd._scan._choice import fuses, not_worth_a_look, pays
 from memograd._scan._stack import Stack, run_shared, run_spread
-from memograd._scan._straight import fuses, pays
+from memograd._scan._states import First, first_states, shared_first_states
 from memograd._scan._torch import untraced
 from memograd._share._arrays import on
 from memograd._share._checks import described
@@ -35,7 +36,8 @@ class Receipt:
             they were counted.
         nodes: how many of them were computed: one for each distinct prefix, or all (``steps``) where the plain module
             ran. A direction that reads from the end, and layers above it or above a dropout, take steps of their own.
-        engine: ``"levels"`` (over the trie) or ``"plain"`` (the module's own forward).
+        engine: ``"levels"`` (over the trie, by own steps or the fused kernel) or ``"plain"`` (the module's own
+            forward).
         exact: ``"bits"`` where the results have the plain call's bits, else ``"rounding"``.
         reason: why the engine was chosen.
     """
@@ -54,7 +56,8 @@ def scan(module: nn.Module, *, engine: str = "auto") -> Scan:
 
     Args:
         module: an ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``, with any options.
-        engine: ``"auto"`` shares where that is faster; ``"levels"`` always; ``"plain"`` never.
+        engine: ``"auto"`` shares where that is faster; ``"levels"`` always; ``"plain"`` never. A ``Shared`` input,
+            and a call with ``shared=True``, always run over the trie, whatever the engine.
 
     Returns:
         A ``Scan``; its call takes two more arguments, see ``Scan.forward``.
@@ -171,26 +174,21 @@ class Scan(nn.RNNBase):
                 )
             return self._of_shared(input, hx)
         batch = Batch.of(self, input)
-        first = None if batch is None else batch.first_states(self, hx)
+        first = None if batch is None else first_states(self, batch.x, len(batch.rows), hx)
         if batch is None or first is None:
             return self._plain(input, hx, "the plain module judges this input", shared)
         named = None if keys is None else batch.names(keys)
-        if not shared and (why := self._not_worth_a_look(batch)):
+        if not shared and (why := self._declined(batch)):
             return self._plain(input, hx, why)
         trie = batch.trie(named, first.root)
         if not shared and not self._pays(batch, trie):
             return self._plain(input, hx, f"little is shared: {trie.rows.steps} steps, {len(trie)} distinct", trie=trie)
         return self._of_batch(batch, first, trie, shared)
 
-    def _not_worth_a_look(self, batch: Batch) -> str | None:
-        if self.engine == "plain":
-            return "engine='plain'"
-        if self.engine == "levels":
-            return None
-        if len(batch.rows) == 1:
-            return "one row shares nothing"
-        work = batch.rows.steps * self.hidden_size * (self.hidden_size + self.input_size)
-        return "too small to look for shared prefixes" if work < _WORK else None
+    def _declined(self, batch: Batch) -> str | None:
+        if self.engine == "auto":
+            return not_worth_a_look(batch.rows, self.hidden_size, self.input_size)
+        return "engine='plain'" if self.engine == "plain" else None
 
     def _pays(self, batch: Batch, trie: Trie) -> bool:
         if self.engine == "levels":
@@ -222,7 +220,7 @@ class Scan(nn.RNNBase):
             y = out.y if shared else out.y.index_select(0, on(batch.x.device, out.trie.node))
         self._note(trie)
         dtype, *dtypes = batch.result_dtypes(stack, first.states)
-        last = batch.last_states(out.last, dtypes)
+        last = out.last.to(dtypes).as_plain()
         if result is None:
             return batch.laid_out(y.to(dtype)), last
         result = Shared(result.distinct.to(dtype), result.trie, None, batch.batch_first)
@@ -236,8 +234,7 @@ class Scan(nn.RNNBase):
         source = None if s.source is None else s.source.cpu().numpy()
         out = run_shared(stack, x, source, trie, first)
         self._note(trie)
-        last = (out.last.h, out.last.c) if out.last.c is not None else out.last.h
-        return Shared(out.y, out.trie, None, s.batch_first), last
+        return Shared(out.y, out.trie, None, s.batch_first), out.last.as_plain()
 
     def _note(self, trie: Trie) -> None:
         self.receipt = Receipt(trie.rows.steps, len(trie), "levels", "rounding", f"{trie.ratio:.2f} steps a node")
@@ -264,7 +261,6 @@ class ScanGRU(Scan, nn.GRU):
 
 
 _KINDS: dict[type[nn.RNNBase], type[Scan]] = {nn.RNN: ScanRNN, nn.LSTM: ScanLSTM, nn.GRU: ScanGRU}
-_WORK = 50_000_000  # multiplications a gate below which the plain call takes no longer than a look at its input
 
 
 def _checked_values(module: Scan, s: Shared) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,9 +12,11 @@ from torch import Tensor
 from torch.nn import functional
 
 from memograd._scan._cells import CELLS, Cell
+from memograd._scan._choice import fuses
 from memograd._scan._directions import Direction, suffixes, whole_rows
 from memograd._scan._layer import layer
-from memograd._scan._straight import run_direction
+from memograd._scan._states import Last, States
+from memograd._scan._straight import fused, stretches
 from memograd._scan._torch import kernel
 from memograd._scan._weights import Weights
 from memograd._share._arrays import on
@@ -45,6 +48,10 @@ class Stack:
     def cell(self) -> type[Cell]:
         return CELLS[self.mode]
 
+    @property
+    def directions(self) -> int:
+        return 2 if self.bidirectional else 1
+
     def at(self, depth: int, direction: int) -> Weights:
         """Give the weights of one layer and direction."""
         w = self.weights[depth][direction]
@@ -52,21 +59,21 @@ class Stack:
         projected = len(w) == (5 if self.bias else 3)
         return Weights(w[0], w[1], *biases, w[-1] if projected else None)
 
+    def by_kernel(self, x: Tensor, widths: Tensor | None, states: list[Tensor], depth: int = 0) -> tuple[Tensor, ...]:
+        """Run the layers from ``depth`` on by the plain module's kernel; give outputs, then last states.
 
-@dataclass(frozen=True)
-class States:
-    """States (layers x directions, rows, size): first ones, or last ones; ``c`` for an LSTM."""
-
-    h: Tensor
-    c: Tensor | None
-
-    def rows(self, index: Tensor) -> States:
-        """Give the states of some rows."""
-        return States(self.h.index_select(1, index), None if self.c is None else self.c.index_select(1, index))
-
-    @property
-    def require_grad(self) -> bool:
-        return self.h.requires_grad or (self.c is not None and self.c.requires_grad)
+        Args:
+            x: (T, B, E) inputs, or (positions, E) of a packed batch.
+            widths: a packed batch's sizes.
+            states: first states of these layers, h or h and c.
+            depth: the lowest layer.
+        """
+        flat = [w for of_layer in self.weights[depth:] for of_direction in of_layer for w in of_direction]
+        options = (flat, self.bias, len(self.weights) - depth, self.dropout, self.training, self.bidirectional)
+        hx = tuple(states) if self.cell.has_memory else states[0]
+        if widths is None:
+            return kernel(self.mode)(x, hx, *options, False)
+        return kernel(self.mode)(x, widths, hx, *options)
 
 
 @dataclass
@@ -94,14 +101,13 @@ def run_shared(stack: Stack, x: Tensor, source: Ints | None, trie: Trie, first: 
         trie: the prefixes.
         first: the first states of the trie's roots.
     """
-    last, x = _Last(first), _savable(x)
+    last, x = Last(first), _savable(x)
     for depth in range(len(stack.weights)):
         directions, sources = _both(stack, trie, source, x.device)
         parts: list[Tensor] = []
         for d, direction in enumerate(directions):
             k = depth * len(directions) + d
-            w = stack.at(depth, d)
-            y, c = run_direction(stack.cell, stack.mode, w, direction, x, sources[d], first.h[k], _row(first.c, k))
+            y, c = run_direction(stack, stack.at(depth, d), direction, x, sources[d], *first.at(k))
             last.take(k, direction, y, c)
             parts.append(y)
         x, trie = _joined(directions, parts)
@@ -121,7 +127,7 @@ def run_spread(stack: Stack, x: Tensor, trie: Trie, first: States) -> Outcome:
         trie: the prefixes.
         first: the first states of all rows.
     """
-    last, x = _Last(first), _savable(x)
+    last, x = Last(first), _savable(x)
     for depth in range(len(stack.weights)):
         directions, _ = _both(stack, trie, trie.first, x.device)
         parts: list[Tensor] = []
@@ -131,7 +137,7 @@ def run_spread(stack: Stack, x: Tensor, trie: Trie, first: States) -> Outcome:
             read = x if flip is None else x.index_select(0, flip)
             spread = direction.spread()
             levels = direction.levels(direction.trie.first)
-            y, c = layer(stack.cell, stack.at(depth, d), levels, read, first.h[k], _row(first.c, k), spread)
+            y, c = layer(stack.cell, stack.at(depth, d), levels, read, *first.at(k), spread)
             last.take_rows(k, direction, y, c)
             parts.append(y if flip is None else y.index_select(0, flip))
         x = parts[0] if len(parts) == 1 else torch.cat(parts, 1)
@@ -142,58 +148,46 @@ def run_spread(stack: Stack, x: Tensor, trie: Trie, first: States) -> Outcome:
     return Outcome(x, trie, last.states())
 
 
-class _Last:
-    """Collects the rows' last states, layer by layer."""
+def run_direction(
+    stack: Stack, w: Weights, direction: Direction, x: Tensor, source: Ints | None, h: Tensor, c: Tensor | None
+) -> tuple[Tensor, Tensor]:
+    """Run a layer over a trie, stretch by stretch, each as it runs best.
 
-    def __init__(self, first: States) -> None:
-        self.first = first
-        self.h: dict[int, Tensor] = {}
-        self.c: dict[int, Tensor] = {}
+    Args:
+        stack: the module.
+        w: the weights of this layer and direction.
+        direction: the trie.
+        x: (rows, E) inputs.
+        source: (nodes,) the row of each node, None where row k is node k's.
+        h: (roots, R) first states.
+        c: (roots, H) first memories, None for a cell without one.
 
-    def take(self, k: int, direction: Direction, y: Tensor, c: Tensor) -> None:
-        """Read the states off the nodes at which rows end."""
-        at = direction.trie.last
-        self.h[k] = _or_first(y, at, self.first.h[k], direction)
-        if self.first.c is not None:
-            self.c[k] = _or_first(c, _ends_of(direction), self.first.c[k], direction)
-
-    def take_rows(self, k: int, direction: Direction, y: Tensor, c: Tensor) -> None:
-        """Read the states off the positions at which rows end."""
-        at = direction.trie.rows.last
-        self.h[k] = y.index_select(0, direction.tensor(at))
-        if self.first.c is not None:
-            self.c[k] = c.index_select(0, direction.tensor(np.argsort(np.argsort(at))))
-
-    def put(self, k: int, h: Tensor, c: Tensor | None) -> None:
-        self.h[k] = h
+    Returns:
+        Outputs (nodes, R) and memories of ``direction.ends`` (k, H).
+    """
+    size = w.hh.shape[0] // stack.cell.gates
+    if not len(direction.trie):
+        return h.new_empty(0, h.shape[1]), h.new_empty(0, size)
+    ys: list[Tensor] = []
+    memories: list[Tensor] = []
+    for begin, stop, straight in stretches(direction, fuses(stack.cell, w, x)):
+        levels = direction.levels(source, begin, stop)
+        read = x if source is not None else x[int(direction.trie.starts[begin]) :][: levels.nodes]
+        way = partial(fused, stack.mode) if straight else partial(layer, stack.cell)
+        y, given = way(w, levels, read, h, c)
+        ys.append(y)
+        width = levels.width(len(levels) - 1)
+        h = y[len(y) - width :]
         if c is not None:
-            self.c[k] = c
-
-    def states(self) -> States:
-        h = torch.stack([self.h[k] for k in sorted(self.h)])
-        return States(h, torch.stack([self.c[k] for k in sorted(self.c)]) if self.c else None)
-
-
-def _ends_of(direction: Direction) -> Ints:
-    """(B,) where each row's last node stands among the ends, -1 for an empty row."""
-    last = direction.trie.last
-    return np.where(last >= 0, np.searchsorted(direction.ends, last), -1)
-
-
-def _or_first(values: Tensor, at: Ints, first: Tensor, direction: Direction) -> Tensor:
-    """Take rows of ``values``; a row that took no step keeps its first state."""
-    if len(at) and at.min() < 0:
-        values, at = torch.cat([values, first]), np.where(at < 0, len(values) + direction.trie.root, at)
-    return values.index_select(0, direction.tensor(at))
+            c = given[len(given) - width :]
+            memories.append(given.index_select(0, direction.tensor(levels.row_ends)))
+    y = ys[0] if len(ys) == 1 else torch.cat(ys)
+    return y, torch.cat(memories) if memories else y.new_empty(0, size)
 
 
 def _savable(x: Tensor) -> Tensor:
     """Copy what was made in inference mode, of which no graph may keep hold."""
     return x.clone() if x.is_inference() and not torch.is_inference_mode_enabled() else x
-
-
-def _row(states: Tensor | None, k: int) -> Tensor | None:
-    return None if states is None else states[k]
 
 
 def _both(
@@ -222,7 +216,7 @@ def _joined(directions: list[Direction], parts: list[Tensor]) -> tuple[Tensor, T
 
 
 def _rest(
-    stack: Stack, depth: int, onward: Direction, x: Tensor, trie: Trie, first: States, last: _Last
+    stack: Stack, depth: int, onward: Direction, x: Tensor, trie: Trie, first: States, last: Last
 ) -> tuple[Tensor, Trie]:
     """Run the layers above a dropout, which tells apart what was equal."""
     of_rows = first.rows(onward.tensor(trie.root))
@@ -230,29 +224,26 @@ def _rest(
     return y, chains(trie.rows, trie.root)
 
 
-def _plain_layers(stack: Stack, depth: int, x: Tensor, trie: Trie, first: States, last: _Last) -> Tensor:
+def _plain_layers(stack: Stack, depth: int, x: Tensor, trie: Trie, first: States, last: Last) -> Tensor:
     """Run layers from ``depth`` on as PyTorch does, drawing the dropouts that it draws.
 
     Args:
         x: (positions, R) what the layer below gave, before its dropout.
         first: the first states of all rows.
     """
-    rows, directions = trie.rows, 2 if stack.bidirectional else 1
+    rows, below = trie.rows, depth * stack.directions
     order = on(x.device, rows.order)
-    states = [s[depth * directions :].index_select(1, order) for s in (first.h, first.c) if s is not None]
-    flat = [w for of_layer in stack.weights[depth:] for of_direction in of_layer for w in of_direction]
-    run = kernel(stack.mode)
-    options = (flat, stack.bias, len(stack.weights) - depth, stack.dropout, stack.training, stack.bidirectional)
+    states = [s[below:].index_select(1, order) for s in first.tensors]
     alive = int(rows.widths[0]) if rows.horizon else 0
     begun = [s[:, :alive].contiguous() for s in states]
-    hx = tuple(begun) if stack.cell.has_memory else begun[0]
     if rows.steps == rows.horizon * len(rows):
         dropped = functional.dropout(x.view(rows.horizon, len(rows), -1), stack.dropout)
-        y, *ends = run(dropped, hx, *options, False)
+        y, *ends = stack.by_kernel(dropped, None, begun, depth)
     else:
-        y, *ends = run(functional.dropout(x, stack.dropout), torch.from_numpy(rows.widths), hx, *options)
+        dropped = functional.dropout(x, stack.dropout)
+        y, *ends = stack.by_kernel(dropped, torch.from_numpy(rows.widths), begun, depth)
     back = on(x.device, rows.rank)
     ends = [torch.cat([e, s[:, alive:]], 1).index_select(1, back) for e, s in zip(ends, states, strict=True)]
     for k in range(len(ends[0])):
-        last.put(depth * directions + k, ends[0][k], ends[1][k] if len(ends) > 1 else None)
+        last.put(below + k, ends[0][k], ends[1][k] if len(ends) > 1 else None)
     return y.reshape(rows.steps, -1)

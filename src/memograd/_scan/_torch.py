@@ -44,6 +44,18 @@ def apply(function: Any, *args: Any) -> Any:
     return function.apply(*args)
 
 
+def is_readable(x: Any) -> bool:
+    """Say whether a value is a tensor whose content can be read: no subclass, no transform, nothing traced."""
+    return (
+        type(x) in (torch.Tensor, torch.nn.Parameter)
+        and x.device.type in ("cpu", "cuda")
+        and x.layout == torch.strided
+        and not x.is_nested
+        and x.is_floating_point()
+        and not is_transformed()
+    )
+
+
 def is_transformed() -> bool:
     """Say whether a trace or transform is under way (jit, vmap, grad, forward mode): tensors may then have no bits."""
     tracing: bool = torch.jit.is_tracing()  # pyright: ignore[reportPrivateImportUsage]
