@@ -44,7 +44,8 @@ class Backward:
     def __init__(
         self, run: Run, levels: Levels, node: Tensor | None, dy: Tensor | None, dc: Tensor | None, wants_x: bool
     ) -> None:
-        w, x = run.w, run.x
+        assert run.factors is not None
+        w, x, self._factors = run.w, run.x, run.factors.tensor
         self.run, self.levels, self.node, self.dy, self.dc = run, levels, node, dy, dc
         self.ih, self.hh = torch.zeros_like(w.ih), torch.zeros_like(w.hh)
         self.b_x, self.b_h, self.hr = _zeros(w.b_x), _zeros(w.b_h), _zeros(w.hr)
@@ -76,7 +77,7 @@ class Backward:
         if w.hr is not None:
             self._project(level, dh)
             dh = dh @ w.hr
-        past = run.cell.back(dh, self._dmemory, self._factors(level), grads)
+        past = run.cell.back(dh, self._dmemory, self._of_nodes(self._factors, level), grads)
         parent = self.levels.parents(level)
         through = grads[:, w.h_columns]
         incoming = self._incoming(level - 1)
@@ -99,7 +100,7 @@ class Backward:
         """Give the gradient of a level's outputs that comes from outside; level -1 is the first state."""
         if level < 0 or self.dy is None:
             return self.run.x.new_zeros(self.levels.width(level), self.run.y.shape[1])
-        return self.dy[self.levels.at(level)].clone()
+        return self.dy[self.levels.at[level]].clone()
 
     def _incoming_memory(self, level: int, below: Tensor | None, parent: Tensor | None = None) -> Tensor | None:
         """Sum the gradients of a level's memories: from outside and from the level below."""
@@ -118,20 +119,16 @@ class Backward:
             total.index_add_(0, levels.ends[i:j] - levels.starts[level], self.dc[i:j])
         return total
 
-    def _factors(self, level: int) -> Tensor:
-        assert self.run.factors is not None
-        return self._of_nodes(self.run.factors.tensor, level)
+    def _of_nodes(self, values: Tensor, level: int) -> Tensor:
+        """Give what the forward pass kept of its nodes, for each node or position of a level."""
+        here = self.levels.at[level]
+        return values[here] if self.node is None else values.index_select(0, self.node[here])
 
     def _project(self, level: int, dh: Tensor) -> None:
         """Add a level's share to the gradient of the projection."""
         assert self.run.inner is not None
         assert self.hr is not None
         self.hr.addmm_(dh.t(), self._of_nodes(self.run.inner, level))
-
-    def _of_nodes(self, values: Tensor, level: int) -> Tensor:
-        """Give what the forward pass kept of its nodes, for each node or position of a level."""
-        here = self.levels.at(level)
-        return values[here] if self.node is None else values.index_select(0, self.node[here])
 
     def _products(self, chunk: range, grads: Tensor) -> None:
         """Add a chunk's share to the gradients of the weights and of the input."""
@@ -173,7 +170,7 @@ class Backward:
 
     def _before(self, level: int) -> Tensor:
         """Give the states that a level's parents hold."""
-        return self.run.y[self.run.levels.at(level - 1)] if level else self.run.h0
+        return self.run.y[self.run.levels.at[level - 1]] if level else self.run.h0
 
     def _distinct_products(self, table: Tensor) -> None:
         """Multiply what came back onto each distinct input row."""

@@ -111,7 +111,7 @@ def _run_level(run: Run, level: int, first: int, scratch: _Scratch, memory: Tens
     levels, cell, w = run.levels, run.cell, run.w
     a, b = levels.starts[level], levels.starts[level + 1]
     here = slice(a - first, b - first)
-    before = run.y[levels.at(level - 1)] if level else run.h0
+    before = run.y[levels.at[level - 1]] if level else run.h0
     parent = levels.parents(level)
     gx = scratch.gx[here]
     gh = _add_hidden(run, before, parent, gx) if cell.merged else _hidden(run, before, parent, scratch.gh[here])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -49,9 +50,10 @@ class Levels:
     def nodes(self) -> int:
         return self.starts[-1]
 
-    def at(self, level: int) -> slice:
-        """Give the nodes of a level."""
-        return slice(self.starts[level], self.starts[level + 1])
+    @cached_property
+    def at(self) -> tuple[slice, ...]:
+        """The nodes of each level."""
+        return tuple(map(slice, self.starts[:-1], self.starts[1:]))
 
     def width(self, level: int) -> int:
         """Count the nodes of a level; level -1 is the first states."""
@@ -59,7 +61,7 @@ class Levels:
 
     def parents(self, level: int) -> Tensor | None:
         """Where the parents of a level's nodes stand in the level before, None for its first nodes in order."""
-        return None if self.straight[level] else self.parent[self.at(level)]
+        return None if self.straight[level] else self.parent[self.at[level]]
 
     def chunks(self) -> Iterator[range]:
         """Cut the levels into ranges of about ``_CHUNK`` nodes, a wider level being one of its own."""
