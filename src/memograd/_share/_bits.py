@@ -18,6 +18,8 @@ from memograd._share._arrays import on
 from memograd._share._trie import Rows, Trie, build
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from memograd._share._trie import Ints
 
 _WORD = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
@@ -70,20 +72,20 @@ def _words(x: Tensor) -> Tensor:
 
 def _hashes(words: Tensor, place: Ints, rows: Rows, root: Ints) -> tuple[Ints, int]:
     """Hash the positions until no two rows agree so far; give the hashes and how many steps they cover."""
-    factor = _odd(words.shape[1])
+    factor = _odd(words.shape[1]).to(words.device)
+    weight = _odd(rows.horizon).numpy()
     keys = np.zeros(rows.steps, np.int64)
-    prefix = root.astype(np.int64)[rows.order]
+    prefix = root.astype(np.int64)
     begin, end = 0, 1
     while begin < rows.horizon:
         end = min(end, rows.horizon)
+        if 2 * end > rows.horizon > 8:  # so far that all of it, read in order, is sooner done than a part is gathered
+            return _hash(words, factor).cpu().numpy()[place], rows.horizon
         a, b = rows.starts[begin], rows.starts[end]
-        keys[a:b] = _hash(words, place[a:b], factor.to(words.device)).cpu().numpy()
-        for t in range(begin, end):
-            alive = rows.widths[t]
-            with np.errstate(over="ignore"):
-                prefix[:alive] = (prefix[:alive] * np.int64(6364136223846793005)) ^ keys[rows.starts[t] :][:alive]
-        alive = rows.widths[end] if end < rows.horizon else 0
-        if len(np.unique(prefix[:alive])) == alive:
+        keys[a:b] = _hash(words.index_select(0, on(words.device, place[a:b])), factor).cpu().numpy()
+        np.add.at(prefix, rows.rows[a:b], keys[a:b] * weight[rows.times[a:b]])  # wraps, as hashes do
+        alive = prefix[rows.lengths > end]
+        if len(np.unique(alive)) == len(alive):
             return keys, end
         begin, end = end, 2 * end + 1
     return keys, rows.horizon
@@ -95,24 +97,21 @@ def _odd(n: int) -> Tensor:
     return torch.from_numpy(numbers | 1)
 
 
-def _hash(words: Tensor, place: Ints, factor: Tensor) -> Tensor:
-    out = torch.empty(len(place), dtype=torch.int64, device=words.device)
-    at = on(words.device, place)
-    step = max(1, _BLOCK // max(words.shape[1], 1))
-    for i in range(0, len(place), step):
-        block = words.index_select(0, at[i : i + step]).to(torch.int64)
-        out[i : i + step] = block.mul_(factor).sum(1)
-    return out.bitwise_xor(out >> 32)
+def _hash(words: Tensor, factor: Tensor) -> Tensor:
+    out = torch.empty(len(words), dtype=torch.int64, device=words.device)
+    for i, block in _blocks(words):
+        out[i : i + len(block)] = (block.to(torch.int64) * factor).sum(1)
+    return out.bitwise_xor_(out >> 32)
 
 
 def _confirmed(words: Tensor, place: Ints, trie: Trie) -> bool:
-    """Compare the bits of every merged position with those of the one that stands for it."""
-    stands = trie.first[trie.node]
-    merged = np.flatnonzero(stands != np.arange(len(stands)))
-    ours = on(words.device, place[merged])
-    theirs = on(words.device, place[stands[merged]])
+    """Compare the bits of every position with those of the one that stands for it."""
+    stands = np.arange(len(words))
+    stands[place] = place[trie.first[trie.node]]
+    theirs = on(words.device, stands)
+    return all(torch.equal(block, words.index_select(0, theirs[i : i + len(block)])) for i, block in _blocks(words))
+
+
+def _blocks(words: Tensor) -> Iterator[tuple[int, Tensor]]:
     step = max(1, _BLOCK // max(words.shape[1], 1))
-    for i in range(0, len(merged), step):
-        if not torch.equal(words.index_select(0, ours[i : i + step]), words.index_select(0, theirs[i : i + step])):
-            return False
-    return True
+    return ((i, words[i : i + step]) for i in range(0, len(words), step))

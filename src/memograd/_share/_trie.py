@@ -220,9 +220,9 @@ def _compact(keys: Ints) -> NDArray[np.unsignedinteger]:
     if not len(keys):
         return keys.astype(np.uint8)
     low, high = int(keys.min()), int(keys.max())
-    for dtype in (np.uint8, np.uint16, np.uint32):
+    for dtype in (np.uint8, np.uint16, np.uint32, np.uint64):
         if high - low < np.iinfo(dtype).max:
-            return (keys - low).astype(dtype)
+            return (keys - low).astype(dtype)  # the difference wraps where it must
     return np.unique(keys, return_inverse=True)[1].astype(np.uint32)
 
 
