@@ -129,12 +129,26 @@ def test_a_graph_that_is_dropped_gives_its_memory_back_at_once(cell, requires_gr
     assert alive(loans) == 0
 
 
-@pytest.mark.xfail(reason="what is lent to a graph comes back with the graph, not with its backward pass", strict=True)
+@pytest.mark.parametrize("requires_grad", [False, True])
 @pytest.mark.parametrize("cell", CELLS)
-def test_backward_gives_the_memory_back_though_the_loss_is_kept(cell, loans):
+def test_backward_gives_the_memory_back_though_the_loss_is_kept(cell, requires_grad, loans):
     """As autograd does with what is saved: in a training loop the last step's loss lives through the next forward."""
-    _, mine = pair(cell)
-    loss = mine(few())[0].sum()
+    _, mine = pair(cell, num_layers=2)
+    loss = mine(few().requires_grad_(requires_grad))[0].sum()
+    loss.backward(retain_graph=True)
+    assert alive(loans) == 2
     loss.backward()
     assert alive(loans) == 0
     del loss
+
+
+def test_with_hooks_of_the_callers_own_what_is_lent_stays_with_the_graph(loans):
+    plain, mine = pair(nn.LSTM)
+    with torch.autograd.graph.save_on_cpu():
+        loss = mine(few())[0].sum()
+    loss.backward()
+    plain(few())[0].sum().backward()
+    assert_all_close(gradients(mine), gradients(plain))
+    assert alive(loans) == 1
+    del loss
+    assert alive(loans) == 0

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -9,7 +10,7 @@ from torch import Tensor
 
 from memograd._scan._backward import Backward
 from memograd._scan._forward import Run, forward
-from memograd._scan._torch import apply
+from memograd._scan._torch import apply, hold
 from memograd._scan._weights import Arranged, Weights
 
 if TYPE_CHECKING:
@@ -47,6 +48,7 @@ def layer(
         given = (None if t is None else t.detach() for t in given)
     wide = [None if t is None else t.to(dtype) for t in given]
     y, c = apply(_Layer, cell, levels, spread, *wide)
+    _lend(y.grad_fn)
     return y.to(x.dtype), c.to(x.dtype)
 
 
@@ -61,8 +63,9 @@ class _Layer(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False):
             run = forward(cell, Arranged(cell, Weights(*w)), levels, x, *roots, keep=keep)
         ctx.cell, ctx.levels, ctx.spread, ctx.x_rows = cell, levels, spread, x.shape
-        ctx.factors, ctx.inner, ctx.distinct = run.factors, run.inner, run.distinct
-        ctx.save_for_backward(x, roots[0], run.y, *_kept(w, ctx.needs_input_grad[3]))
+        factors, ctx.distinct = run.factors, run.distinct
+        ctx.factors = lambda: factors
+        ctx.save_for_backward(x, roots[0], run.y, run.inner, *_kept(w, ctx.needs_input_grad[3]), x.new_empty(0))
         ctx.set_materialize_grads(False)
         if spread is None:
             return run.y, run.c
@@ -71,10 +74,10 @@ class _Layer(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Any, ...]:
         dy, dc = grad_outputs
-        x, h0, y, *w = ctx.saved_tensors
+        x, h0, y, inner, *w, _ = ctx.saved_tensors
         arranged = Arranged(ctx.cell, Weights(*w))
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            run = Run(ctx.cell, arranged, ctx.levels, x, h0, y, y, ctx.factors, ctx.inner, ctx.distinct)
+            run = Run(ctx.cell, arranged, ctx.levels, x, h0, y, y, ctx.factors(), inner, ctx.distinct)
             levels, node = (ctx.levels, None) if ctx.spread is None else (ctx.spread.levels, ctx.spread.node)
             got = Backward(run, levels, node, dy, dc, wants_x=ctx.needs_input_grad[3])
             grads = (got.dx, got.dh0, got.dc0, *_in_order(ctx.cell, got))
@@ -83,6 +86,12 @@ class _Layer(torch.autograd.Function):
             # Formed without a graph, they would pass for constants when they are differentiated again.
             wanted = apply(_FinalGradients, *(None if g is None else g.requires_grad_() for g in wanted))
         return (None, None, None, *wanted)
+
+
+def _lend(node: Any) -> None:
+    """Tie what is lent to what is saved, so that it comes back when autograd lets go of that: before the loss goes."""
+    if node is not None and hold(node, -1, node.factors()):
+        node.factors = weakref.ref(node.factors())
 
 
 def _kept(w: tuple[Tensor | None, ...], wants_x: bool) -> list[Tensor | None]:
