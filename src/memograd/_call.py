@@ -125,6 +125,7 @@ def _wrapper(recall: Recall, binding: Binding) -> Any:
         lock=recall.lock,
         answer=recall.answer,
         error=Exception,
+        nothing={},
         **{f"touch_{index}": touch for index, touch in enumerate(touches)},
     )
 
@@ -142,10 +143,12 @@ _HIT = """\
                 $counts.hits += 1
                 return $value
     except $error: pass
-    return $answer({call}, {values}, None if $listeners else $key)
+    $values = {values}
+    return $answer({call}, $values, None if $listeners else $key)
 """
 _PLAIN = """\
-    return $answer({call}, {values})
+    $values = {values}
+    return $answer({call}, $values)
 """
 _FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 

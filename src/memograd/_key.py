@@ -127,8 +127,10 @@ class Binding:
         self.parameters = str(signature.replace(parameters=[*map(self._bare, signature.parameters.values())]))
         positional = [f"*{n}" if k == k.VAR_POSITIONAL else n for n, k in kinds.items() if k <= k.VAR_POSITIONAL]
         keywords = [f"**{n}" if k == k.VAR_KEYWORD else f"{n!r}: {n}" for n, k in kinds.items() if k > k.VAR_POSITIONAL]
-        self.call = f"{_tuple(positional)}, {{{', '.join(keywords)}}}"
         self.values = _tuple(self.names)
+        # Where f takes nothing by keyword alone, its values are what to call it with: one tuple serves for both.
+        plain = _tuple(positional) == self.values
+        self.call = "$values, $nothing" if plain else f"{_tuple(positional)}, {{{', '.join(keywords)}}}"
         variadic = any(kind in {kind.VAR_POSITIONAL, kind.VAR_KEYWORD} for kind in kinds.values())
         cells = [f"{self.mark}type({name}), {name}" for name in self.names]
         self.probe = "" if variadic else _tuple([f"{self.mark}function", *cells])

@@ -24,10 +24,10 @@ NOTE [deep] The rules:
 6. Random streams (`random`, `numpy.random`, `torch`) are what they would have been: a call that is begun again begins
    with the streams that it began with, and goes on with those that the call computed meanwhile left behind. Other
    threads that draw from the same streams meanwhile see them move.
-7. A call that needs itself raises `RecursionError`, and so does a recursion without end after about 2,000,000 levels.
+7. A call that needs itself raises `RecursionError`, and so does a recursion without end after about 2,500,000 levels.
 
 What it costs: a body may be begun more than once, and then its effects (printing, counting) happen more than once. If
 `n` calls are computed and `d` of them leave, bodies are begun at most `n + k d` times, where `k` is how many
-levels fit between the landing and the place to leave (about 100 under the default limit); `d` is at most `n`, and
+levels fit between the landing and the place to leave (about 130 under the default limit); `d` is at most `n`, and
 about `n / k` for a chain: fibonacci(100_000) begins 2 bodies for each number, an edit distance not many more.
 """

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from memograd._deep._streams import State
     from memograd._key import Key
 
-# Each of them stands for a whole stack, about 100 levels under the default recursion limit.
+# Each of them stands for a whole stack, about 130 levels under the default recursion limit.
 MOST_WAITING = 20_000
 # As often as this a call may, begun again, not ask for what it had asked for before.
 MOST_STRAYS = 100
