@@ -32,6 +32,7 @@ class _Sentinel:
         return self.name
 
 
+# None is a result like any other, so what is not there needs a name of its own.
 MISSING: Any = _Sentinel("MISSING")
 CONTENT = _Sentinel("CONTENT")
 

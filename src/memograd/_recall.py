@@ -83,6 +83,7 @@ class Recall:
         the key, if all of them are plain.
         """
         flight = here.flight
+        # Looked for by the wrapper and not found: to look again here would cost as much as all the rest of a miss.
         if probe is not None and BARE.issuperset(probe[1::2]):
             key, value = Key(probe), MISSING
         else:
@@ -93,6 +94,7 @@ class Recall:
             return value
         if flight is None:
             return self.first(key, args, kwargs)
+        # Evicted meanwhile, or never taken by the store: what this outermost call has computed is not computed twice.
         if key in flight.known:
             self.hit(key)
             return flight.known[key]
@@ -108,6 +110,7 @@ class Recall:
             self.missed()
             flight.judge(error, Call(key, self.f, args, kwargs))
             raise
+        # The body has swallowed the exception that was to unwind it: what it returned is not its result.
         if flight.leaving:
             raise flight.leaving
         flight.level = level - 1

@@ -21,9 +21,10 @@ NOTE [deep] The rules:
 4. An exception that a call raises at the landing is raised again where that call was asked for: the user's handlers
    between see it as if the stack had never been unwound. It is not remembered beyond the outermost call.
 5. A `RecursionError` from too few frames (much that is not memoized between two levels) makes its call leave, too.
-6. Random streams (`random`, `numpy.random`, `torch`) are what they would have been: a call that is begun again begins
-   with the streams that it began with, and goes on with those that the call computed meanwhile left behind. Other
-   threads that draw from the same streams meanwhile see them move.
+6. Random streams (`random`, `numpy.random`, `torch`) are set back: a call that is begun again begins with the streams
+   that it began with, and goes on with those that the call computed meanwhile left behind, so a chain of calls draws
+   what it would have drawn. But a remembered call draws nothing, here as anywhere: a body that begins again past calls
+   which drew themselves may draw other numbers. Other threads that draw from these streams meanwhile see them move.
 7. A call that needs itself raises `RecursionError`, and so does a recursion without end after about 2,500,000 levels.
 
 What it costs: a body may be begun more than once, and then its effects (printing, counting) happen more than once. If

@@ -74,6 +74,7 @@ class Flight:
 
     def land(self, call: Call) -> Any:
         """Compute a call, and first, from this same place, every call that leaves on the way to it."""
+        # Half of what is left: the other half is for what the deepest body calls that is not memoized.
         before, depth = self.floor, _depth()
         self.floor = depth + min((getrecursionlimit() - depth) // 2, STACK)
         self.stride = max(1, LOOK_EVERY * self.level // depth)
@@ -93,6 +94,7 @@ class Flight:
             self.leaving = None
             raise
         finally:
+            # Whatever came of the body (a value, too, or another exception): if it was left, that is what happened.
             self.level = level
             leaving, self.leaving = self.leaving, None
             if leaving is not None:

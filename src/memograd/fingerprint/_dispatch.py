@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 ADAPTERS = ("numpy", "torch")
 
+# A class that is gone takes its entry along: functions make classes, too.
 _writers: weakref.WeakKeyDictionary[type, Writer] = weakref.WeakKeyDictionary()
 
 

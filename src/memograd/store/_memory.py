@@ -111,6 +111,7 @@ class Memory(MutableMapping[Key, Any]):
             for key in self.keys_of(self.orphaned.popleft()):
                 del self[key]
         while self.nbytes > self.max_bytes:
+            # The first is the one used least recently: every use moves an entry to the end.
             key = next(iter(self.entries))
             del self[key]
             if listeners:
