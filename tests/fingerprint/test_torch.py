@@ -1,4 +1,4 @@
-"""Tensors by content, dtype, shape and device."""
+"""Tensors by content, dtype, shape, strides and device."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import itertools
 
 import pytest
 
+from memograd import Memo
 from memograd.fingerprint._content import identify
 from memograd.fingerprint._form import Unidentified
 
@@ -45,25 +46,32 @@ def test_different_tensors_have_different_content():
 
 
 @pytest.mark.parametrize(
-    "view",
+    ("view", "same"),
     [
-        lambda t: t.clone(),
-        lambda t: t.transpose(0, 2).contiguous().transpose(0, 2),
-        lambda t: t.repeat_interleave(2, 0)[::2],
-        lambda t: torch.cat([t, t])[:3],
-        lambda t: t.detach(),
+        (lambda t: t.clone(), True),
+        (lambda t: torch.cat([t, t])[:3], True),
+        (lambda t: t.detach(), True),
+        (lambda t: t.transpose(0, 2).contiguous().transpose(0, 2), False),
+        (lambda t: t.repeat_interleave(2, 0)[::2], False),
     ],
 )
 @pytest.mark.parametrize("dtype", DTYPES)
-def test_layout_in_memory_does_not_matter(view, dtype):
+def test_strides_are_content(view, same, dtype):
     tensor = torch.arange(60).reshape(3, 4, 5).to(getattr(torch, dtype))
-    assert identify(view(tensor)) == identify(tensor)
+    assert (identify(view(tensor)) == identify(tensor)) is same
+
+
+def test_a_tensor_of_other_strides_is_another_call():
+    strides = Memo()(lambda x: x.stride())
+    tensor = torch.arange(6).reshape(2, 3)
+    assert strides(tensor) == (3, 1)
+    assert strides(tensor.t().contiguous().t()) == (1, 2)
 
 
 def test_a_lazy_conjugate_or_negative_has_the_content_that_it_shows():
     tensor = torch.randn(3, dtype=torch.complex64)
     assert identify(tensor.conj()) == identify(tensor.conj().resolve_conj())
-    assert identify(tensor.conj().imag) == identify(tensor.conj().imag.resolve_neg().clone())
+    assert identify(tensor.conj().imag) == identify(tensor.conj_physical().imag)
 
 
 @pytest.mark.parametrize("change", [lambda t: t.add_(1), lambda t: t.data.add_(1), lambda t: t.numpy().__iadd__(1)])

@@ -1,4 +1,4 @@
-"""Arrays and scalars of numpy, by content, dtype and shape. Imported when numpy is loaded already."""
+"""Arrays and scalars of numpy, by content, dtype, shape and strides. Imported when numpy is loaded already."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def writer(kind: type) -> Writer | None:
 
 
 def _array(value: np.ndarray[Any, Any]) -> Form:
-    tag = f"{type(value).__name__} {_dtype(value.dtype)} {value.shape}".encode()
+    tag = f"{type(value).__name__} {_dtype(value.dtype)} {value.shape}{_layout(value)}".encode()
     if value.dtype.kind in "OT":
         # These bytes would be addresses: the elements say what the array is.
         return Form(tag, parts=value.ravel().tolist(), label="[{}]".format)
@@ -36,6 +36,13 @@ def _array(value: np.ndarray[Any, Any]) -> Form:
         return Form(tag)
     plain: Any = np.ascontiguousarray(value).reshape(-1).view(np.uint8)
     return Form(tag, memoryview(plain))
+
+
+def _layout(value: np.ndarray[Any, Any]) -> str:
+    # A function can see it, and sums in another order round otherwise. A dimension of one element has none.
+    if value.flags.c_contiguous:
+        return ""
+    return f" strides {[step for size, step in zip(value.shape, value.strides, strict=True) if size != 1]}"
 
 
 def _scalar(value: np.generic) -> Form:

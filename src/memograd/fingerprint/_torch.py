@@ -1,4 +1,4 @@
-"""Tensors by content, dtype, shape and device. Imported when torch is loaded already.
+"""Tensors by content, dtype, shape, strides and device. Imported when torch is loaded already.
 
 What has a state beside its content (a module, an optimizer, a generator) is refused: its weights change in place.
 """
@@ -34,7 +34,8 @@ def _tensor(value: torch.Tensor) -> Form:
         )
     tag = f"{type(value).__name__} {value.dtype} {tuple(value.shape)} {value.device} {value.requires_grad}"
     if value.layout is torch.strided and value.device.type != "meta" and not value.is_quantized:
-        return Form(tag.encode(), _bytes(value))
+        # All strides: those of dimensions of one element, too, decide whether an output is channels-last.
+        return Form(f"{tag} {value.stride()}".encode(), _bytes(value))
     if value.layout is torch.sparse_coo:
         parts = (value.is_coalesced(), value.detach()._indices(), value.detach()._values())
         return Form(f"{tag} coo".encode(), parts=parts)
