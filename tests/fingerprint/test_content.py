@@ -5,6 +5,7 @@ from __future__ import annotations
 import array
 import collections
 import copy
+import ctypes
 import dataclasses
 import datetime as dt
 import decimal
@@ -15,6 +16,7 @@ import gc
 import io
 import itertools
 import math
+import mmap
 import os
 import pathlib
 import random
@@ -111,8 +113,45 @@ def named(language):
     return made
 
 
+def table(factory):
+    made = Table()
+    made.default_factory = factory
+    return made
+
+
+def moved():
+    made = Ordered(a=1, b=2)
+    made.move_to_end("a")
+    return made
+
+
 def default(factory):
     return collections.defaultdict(factory, a=1)
+
+
+class Default(collections.defaultdict):
+    pass
+
+
+class Ordered(collections.OrderedDict):
+    pass
+
+
+class Moment(dt.datetime):
+    pass
+
+
+class Hour(dt.time):
+    pass
+
+
+class Price(decimal.Decimal):
+    pass
+
+
+@dataclasses.dataclass(init=False)
+class Table(collections.defaultdict):
+    rows: int = 0
 
 
 NOON = dt.datetime(2024, 1, 1, 12)  # noqa: DTZ001 - a time without a zone is one of the values under test
@@ -141,7 +180,11 @@ DIFFERENT = [
     decimal.Decimal("sNaN"), fractions.Fraction(1, 2), pathlib.Path("a"), pathlib.Path("A"),
     pathlib.PurePosixPath("a"), pathlib.PureWindowsPath("a"), pathlib.PureWindowsPath("A"), re.compile("a"),
     re.compile("a", re.IGNORECASE), object(), object(), lambda: 1, lambda: 1, threading.Lock(), math, sys, "x" * 1000,
-    b"x" * 1000, ["x" * 1000], "x" * 1001, list(range(1000)), tuple(range(1000)), [*range(999), 999.0],
+    b"x" * 1000, ["x" * 1000], "x" * 1001, Default(int), Default(list), Default(None, a=1), table(int),
+    table(list), Ordered(a=1, b=2), moved(), Moment(2024, 1, 1, 12), Moment(2024, 1, 1, 12, fold=1),
+    Moment(2024, 1, 1, 12, tzinfo=ZONE), Moment(2024, 1, 1, 11, tzinfo=dt.timezone.utc), Hour(12, tzinfo=ZONE),
+    Hour(11, tzinfo=dt.timezone.utc), Price("1"), Price("1.0"), list(range(1000)), tuple(range(1000)),
+    [*range(999), 999.0],
 ]  # fmt: skip
 
 
@@ -350,6 +393,32 @@ def test_a_hashable_value_of_unknown_type_stands_for_itself_with_its_exact_type(
     assert identify({(ByValue(1), 2)}) != identify({(ByValue(2), 1)})
 
 
+class Precise(dt.datetime):
+    """Holds more than a datetime does, and only its equality shows it."""
+
+    def __new__(cls, more):
+        made = super().__new__(cls, 2024, 1, 1)
+        HIDDEN[id(made)] = more
+        return made
+
+    def replace(self, **_):
+        return NOON
+
+    def __eq__(self, other):
+        return HIDDEN[id(self)] == HIDDEN[id(other)]
+
+    def __hash__(self):
+        return 1
+
+
+HIDDEN = {}
+
+
+def test_the_equality_of_a_subclass_of_a_known_type_counts_too():
+    one, two, again = Precise(1), Precise(2), Precise(1)
+    assert identify(one) == identify(again) != identify(two)
+
+
 def test_which_of_two_standing_values_comes_twice_is_part_of_the_content():
     a, b = ById(), ById()
     assert len({identify([a, b, a]), identify([a, b, b]), identify([a, a, b]), identify([b, a, b])}) == 4
@@ -370,6 +439,7 @@ def test_content_keeps_no_value_alive_that_is_compared_by_identity():
     "value",
     [
         iter([1]), (i for i in ()), map(int, "1"), io.StringIO("a"), RANDOM, type("U", (), {"__hash__": None})(),
+        {1: 2}.values(), collections.OrderedDict().values(), mmap.mmap(-1, 1), ctypes.c_int(1), (ctypes.c_char * 2)(),
         [1, {"a": (2, iter(()))}], Point(iter(())), Frozen(iter(())), collections.UserList([1]),
     ],
 )  # fmt: skip

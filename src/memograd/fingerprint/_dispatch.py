@@ -1,18 +1,19 @@
 """Which writer takes values of a type apart: asked once a type, then remembered.
 
 In this order: an adapter of a library that is already loaded (numpy, torch), a type known by name, an enum, a
-dataclass or a subclass of a builtin (its content, its exact type and its attributes), what changes by being read
-(refused), a hashable value (it stands for itself), and all else (refused).
+dataclass or a subclass of a known type (its content, its exact type and its attributes), what changes unseen (refused),
+a hashable value (it stands for itself), and all else (refused).
 """
 
 from __future__ import annotations
 
 import sys
 import weakref
+from collections.abc import ValuesView
 from typing import TYPE_CHECKING, Any
 
 from memograd.fingerprint._form import Opaque, Unidentified
-from memograd.fingerprint._values import BASES, BY_NAME, BY_TYPE, of_dataclass, of_enum, of_subclass
+from memograd.fingerprint._values import BASES, BY_TYPE, known, of_dataclass, of_enum, of_subclass
 
 if TYPE_CHECKING:
     from memograd.fingerprint._form import Writer
@@ -54,10 +55,7 @@ def _adapted(kind: type) -> Writer | None:
 def _named(kind: type) -> Writer | None:
     if kind in BY_TYPE:
         return BY_TYPE[kind]
-    # By name, so that datetime, decimal, pathlib and others need not be imported to be known.
-    name = f"{kind.__module__}.{kind.__qualname__}"
-    known = getattr(sys.modules.get(str(kind.__module__)), kind.__qualname__, None)
-    return BY_NAME.get(name) if known is kind else None
+    return known(kind)
 
 
 def _derived(kind: Any) -> Writer | None:
@@ -67,7 +65,7 @@ def _derived(kind: Any) -> Writer | None:
         return of_enum
     if hasattr(kind, "__dataclass_fields__"):
         return of_dataclass
-    return of_subclass if kind.__mro__[1:-1] and issubclass(kind, tuple(BASES)) else None
+    return of_subclass if any(base in BASES or known(base) for base in kind.__mro__[1:]) else None
 
 
 def _consumed(kind: type) -> Writer | None:
@@ -76,6 +74,9 @@ def _consumed(kind: type) -> Writer | None:
     random = sys.modules.get("random")
     if random is not None and issubclass(kind, random.Random):
         return _refusing("whose state moves with every draw; pass a seed")
+    # They have a hash, by identity, and show what others change.
+    if issubclass(kind, ValuesView) or {base.__module__ for base in kind.__mro__} & {"mmap", "_ctypes"}:
+        return _refusing("which shows what is changed elsewhere; pass a list, a tuple or bytes of what it holds")
     return None
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 from typing import TYPE_CHECKING, Any
 
 from memograd.fingerprint._form import PLAIN, Form, Opaque, Unidentified
 
 if TYPE_CHECKING:
+    from collections import OrderedDict, defaultdict
     from collections.abc import Callable, Iterable, Mapping
 
     from memograd.fingerprint._form import Writer
@@ -70,6 +72,23 @@ class _Held:
         return hash(self.contents)
 
 
+def _ordered(value: OrderedDict[Any, object]) -> Mapping[Any, object]:
+    # Whatever a subclass has overridden; and `dict.copy` would not know what was moved to an end.
+    import collections
+
+    return dict(collections.OrderedDict.items(value))
+
+
+def _defaults(value: defaultdict[Any, object]) -> Form:
+    return _mapping(b"defaultdict", dict(dict.items(value)), value.default_factory)
+
+
+def _namespace(state: Mapping[str, object]) -> Form:
+    names = tuple(state)
+    parts = [names, *state.values()]
+    return Form(b"namespace", parts=parts, label=lambda index: f".{names[index - 1]}" if index else "")
+
+
 def _text(tag: bytes, text: Callable[[Any], str] = str) -> Writer:
     return lambda value: Form(tag, text(value).encode("utf-8", "surrogatepass"))
 
@@ -119,11 +138,11 @@ BY_TYPE: dict[type, Writer] = {
 _PATHS = ("PurePath", "PurePosixPath", "PureWindowsPath", "Path", "PosixPath", "WindowsPath")
 
 BY_NAME: dict[str, Writer] = {
-    "types.SimpleNamespace": lambda value: _attributes(value, value.__dict__),
+    "types.SimpleNamespace": lambda value: _namespace(value.__dict__),
     "array.array": _array,
     "collections.deque": lambda value: Form(b"deque " + str(value.maxlen).encode(), parts=tuple(value)),
-    "collections.OrderedDict": lambda value: _mapping(b"OrderedDict", value),
-    "collections.defaultdict": lambda value: _mapping(b"defaultdict", value, value.default_factory),
+    "collections.OrderedDict": lambda value: _mapping(b"OrderedDict", _ordered(value)),
+    "collections.defaultdict": _defaults,
     "datetime.date": _text(b"date"),
     "datetime.timedelta": _fields(b"timedelta", "days", "seconds", "microseconds"),
     "datetime.datetime": _clock(b"datetime"),
@@ -160,6 +179,26 @@ BASES: dict[type, Callable[[Any], object]] = {
 }
 
 
+class _As:
+    """A value as `write` takes it apart, which is not the way of its own type."""
+
+    __slots__ = ("value", "write")
+
+    def __init__(self, value: object, write: Writer) -> None:
+        self.value = value
+        self.write = write
+
+
+BY_TYPE[_As] = lambda value: value.write(value.value)
+
+
+def known(kind: type) -> Writer | None:
+    """Find the writer of a type that is known by name: datetime, pathlib and others need not be imported for that."""
+    module = str(kind.__module__)
+    same = getattr(sys.modules.get(module), kind.__qualname__, None) is kind
+    return BY_NAME.get(f"{module}.{kind.__qualname__}") if same else None
+
+
 def kind_of(value: object) -> object:
     """Give the exact type of a value as a value: it stands for itself."""
     return type(value)
@@ -179,18 +218,30 @@ def of_dataclass(value: Any) -> Form:
 
 
 def of_subclass(value: Any) -> Form:
-    """Write an instance of a subclass of a builtin: its class, its content as that builtin, its attributes."""
+    """Write an instance of a subclass of a known type: its class, its content as that type, its attributes."""
     return _attributes(value, _state(value))
 
 
 def _attributes(value: Any, state: Mapping[str, object]) -> Form:
     names = tuple(state)
-    base = next((copy(value) for kind, copy in BASES.items() if isinstance(value, kind)), None)
 
     def label(index: int) -> str:
         return f".{names[index - 3]}" if index >= 3 else ""
 
-    return Form(b"object", parts=[kind_of(value), base, names, *state.values()], label=label)
+    return Form(b"object", parts=[kind_of(value), _base(value), names, *state.values()], label=label)
+
+
+def _base(value: object) -> object:
+    """Give what a value is as the nearest type that is known."""
+    for kind in type(value).__mro__[1:]:
+        if kind in BASES:
+            return BASES[kind](value)
+        write = known(kind)
+        if write is not None:
+            # What it holds beside that, out of sight, its own equality may tell (nanoseconds of a datetime, say).
+            own = () if type(value).__hash__ is None else (_As(value, Opaque),)  # pyright: ignore[reportUnnecessaryComparison]
+            return (_As(value, write), *own)
+    return None
 
 
 def _state(value: object) -> dict[str, object]:
