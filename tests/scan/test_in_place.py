@@ -66,10 +66,12 @@ def test_the_recurrent_weight_changed_in_place_before_backward_is_always_noticed
 
 
 @pytest.mark.parametrize("cell", CELLS)
-def test_an_input_changed_in_place_before_backward_is_noticed(cell):
-    _, mine = pair(cell)
+def test_an_input_changed_in_place_before_backward_does_not_matter(cell):
+    """A batch's buffer may be filled anew before backward: the plain module has made a copy, and so has ours."""
+    plain, mine = pair(cell)
+    plain(few())[0].sum().backward()
     x = few()
     y, _ = mine(x)
     x.add_(1)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
-        y.sum().backward()
+    y.sum().backward()
+    assert_all_close(gradients(mine), gradients(plain))

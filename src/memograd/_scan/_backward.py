@@ -14,6 +14,7 @@ from torch import Tensor
 
 from memograd._scan._buffers import Loan
 from memograd._scan._levels import FAN, Levels, inputs
+from memograd._share._sums import sum_of_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -81,11 +82,11 @@ class Backward:
         parent = self.levels.parents(level)
         through = grads[:, w.h_columns]
         incoming = self._incoming(level - 1)
-        self._dmemory = self._incoming_memory(level - 1, self._dmemory, parent)
+        self._dmemory = self._incoming_memory(level - 1, self._dmemory)
         if past is not None:
-            _onto_parents(incoming, dh * past, parent)
+            self._add_to_parents(incoming, level, dh * past)
         if parent is not None and len(grads) > FAN * len(incoming):
-            summed = grads.new_zeros(len(incoming), w.hh.shape[0]).index_add_(0, parent, through)
+            summed = self.levels.onto_parents(level, through)
             incoming.addmm_(summed, w.hh)
             if self.node is None:
                 self.hh.addmm_(summed.t(), self._before(level))
@@ -93,7 +94,7 @@ class Backward:
         elif parent is None:
             incoming[: len(grads)].addmm_(through, w.hh)
         else:
-            incoming.index_add_(0, parent, through @ w.hh)
+            incoming.add_(self.levels.onto_parents(level, through @ w.hh))
         self._dh = incoming
 
     def _incoming(self, level: int) -> Tensor:
@@ -102,18 +103,28 @@ class Backward:
             return self.run.x.new_zeros(self.levels.width(level), self.run.y.shape[1])
         return self.dy[self.levels.at[level]].clone()
 
-    def _incoming_memory(self, level: int, below: Tensor | None, parent: Tensor | None = None) -> Tensor | None:
+    def _add_to_parents(self, total: Tensor, level: int, arriving: Tensor) -> None:
+        """Add what arrives from a level's nodes to their parents' ``total``."""
+        if self.levels.straight[level]:
+            total[: len(arriving)].add_(arriving)
+        else:
+            total.add_(self.levels.onto_parents(level, arriving))
+
+    def _incoming_memory(self, level: int, below: Tensor | None) -> Tensor | None:
         """Sum the gradients of a level's memories: from outside and from the level below."""
         if not self.run.cell.has_memory:
             return None
         levels, size = self.levels, self.run.w.size
         width = levels.width(level)
-        if below is not None and parent is None and len(below) == width:
+        if below is None:
+            total = self.run.x.new_zeros(width, size)
+        elif not levels.straight[level + 1]:
+            total = levels.onto_parents(level + 1, below)
+        elif len(below) == width:
             total = below
         else:
             total = self.run.x.new_zeros(width, size)
-            if below is not None:
-                total = _onto_parents(total, below, parent)
+            total[: len(below)] = below
         if level >= 0 and self.dc is not None:
             i, j = levels.ends_starts[level], levels.ends_starts[level + 1]
             total.index_add_(0, levels.ends[i:j] - levels.starts[level], self.dc[i:j])
@@ -142,7 +153,7 @@ class Backward:
                 self.dx[first:last] = dx
         if self.node is not None:
             a, b = run.levels.span(chunk)
-            grads = grads.new_zeros(b - a, grads.shape[1]).index_add_(0, self.node[first:last] - a, grads)
+            grads = sum_of_groups(grads, self.node[first:last] - a, b - a)
             first, last = a, b
         through = grads[:, w.h_columns]
         self._hidden_products(chunk, through)
@@ -150,7 +161,7 @@ class Backward:
             self.b_h += through.sum(0)
         if self._table is not None:
             assert run.levels.source is not None
-            self._table.index_add_(0, run.levels.source[first:last], grads[:, w.x_columns])
+            self._table += sum_of_groups(grads[:, w.x_columns], run.levels.source[first:last], len(self._table))
         else:
             self.ih.addmm_(grads[:, w.x_columns].t(), inputs(run.x, run.levels, first, last))
             if self.b_x is not None:
@@ -195,11 +206,3 @@ def _without(chunk: range, levels: set[int]) -> Iterator[range]:
 
 def _zeros(w: Tensor | None) -> Tensor | None:
     return None if w is None else torch.zeros_like(w)
-
-
-def _onto_parents(total: Tensor, arriving: Tensor, parent: Tensor | None) -> Tensor:
-    """Add what arrives from children to their parents' ``total``."""
-    if parent is not None:
-        return total.index_add_(0, parent, arriving)
-    total[: len(arriving)].add_(arriving)
-    return total

@@ -13,6 +13,7 @@ from torch.nn.utils.rnn import PackedSequence
 from memograd._scan._torch import is_readable, weight_names
 from memograd._share._bits import trie_of
 from memograd._share._checks import checked_integers
+from memograd._share._sums import spread
 from memograd._share._trie import Rows, Trie, build
 
 if TYPE_CHECKING:
@@ -90,12 +91,18 @@ class Batch:
             )
         return data.detach().reshape(-1).cpu().numpy().astype(np.int64)[self.place]
 
-    def laid_out(self, y: Tensor) -> Tensor | PackedSequence:
-        """Give (steps, R) outputs as the plain module does, strides and all."""
+    def laid_out(self, y: Tensor, node: Tensor) -> Tensor | PackedSequence:
+        """Give outputs as the plain module does, strides and all.
+
+        Args:
+            y: (n, R) a row for each node.
+            node: (steps,) the node of each position.
+        """
         if isinstance(self.input, PackedSequence):
-            return PackedSequence(y, self.input.batch_sizes, self.input.sorted_indices, self.input.unsorted_indices)
-        table = y.view(self.rows.horizon, len(self.rows), -1)
-        return table.transpose(0, 1) if self.batch_first else table
+            widths, order, back = self.input.batch_sizes, self.input.sorted_indices, self.input.unsorted_indices
+            return PackedSequence(spread(y, node), widths, order, back)
+        size = self.rows.horizon, len(self.rows)
+        return spread(y, node, size) if self.batch_first else torch.unflatten(spread(y, node), 0, size)
 
     def result_dtypes(self, stack: Stack, first: States) -> list[torch.dtype]:
         """Give the types of the plain module's results: of the outputs, then of the last states."""

@@ -6,6 +6,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING
 
+from memograd._share._sums import bags, summed
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -13,7 +15,7 @@ if TYPE_CHECKING:
 
     from memograd._share._trie import Ints
 
-_CHUNK = 4096  # nodes that share one product with the input and one with the weights' gradients
+_CHUNK = 1024  # nodes that share one product with the input and one with the weights' gradients
 FAN = 1.15  # nodes per parent above which the hidden state's product is taken per parent
 
 
@@ -62,6 +64,22 @@ class Levels:
     def parents(self, level: int) -> Tensor | None:
         """Where the parents of a level's nodes stand in the level before, None for its first nodes in order."""
         return None if self.straight[level] else self.parent[self.at[level]]
+
+    def onto_parents(self, level: int, values: Tensor) -> Tensor:
+        """Sum a level's rows onto their parents: (n, k) of ``values`` onto (m, k).
+
+        float16 and bfloat16 never come here: a layer computes in float32 or float64.
+        """
+        if values.is_cuda:
+            return values.new_zeros(self.width(level - 1), values.shape[1]).index_add_(
+                0, self.parent[self.at[level]], values
+            )
+        return summed(values, *self._bags[level])
+
+    @cached_property
+    def _bags(self) -> dict[int, tuple[Tensor, Tensor]]:
+        bent = [level for level, straight in enumerate(self.straight) if not straight]
+        return {level: bags(self.parent[self.at[level]], self.width(level - 1)) for level in bent}
 
     def chunks(self) -> Iterator[range]:
         """Cut the levels into ranges of about ``_CHUNK`` nodes, a wider level being one of its own."""

@@ -211,20 +211,19 @@ class Scan(nn.RNNBase):
         stack = self._stack()
         if torch.is_grad_enabled() and (batch.x.requires_grad or first.states.require_grad):
             out = run_spread(stack, batch.positions(), trie, first.states)
-            result = Shared(out.y, chains(trie.rows)) if shared else None
-            y = out.y
+            nodes = chains(trie.rows)
         else:
             roots = first.states.rows(on(batch.x.device, trie.root_row))
-            out = run_shared(stack, batch.x, batch.place[trie.first], trie, roots)
-            result = Shared(out.y, out.trie) if shared else None
-            y = out.y if shared else out.y.index_select(0, on(batch.x.device, out.trie.node))
+            # A copy, as the plain module makes: the batch may be changed before backward.
+            x = batch.x.index_select(0, on(batch.x.device, batch.place[trie.first]))
+            out = run_shared(stack, x, None, trie, roots)
+            nodes = out.trie
         self._note(trie)
         dtype, *dtypes = batch.result_dtypes(stack, first.states)
-        last = out.last.to(dtypes).as_plain()
-        if result is None:
-            return batch.laid_out(y.to(dtype)), last
-        result = Shared(result.distinct.to(dtype), result.trie, None, batch.batch_first)
-        return result, last
+        y, last = out.y.to(dtype), out.last.to(dtypes).as_plain()
+        if shared:
+            return Shared(y, nodes, None, batch.batch_first), last
+        return batch.laid_out(y, on(y.device, nodes.node)), last
 
     def _of_shared(self, s: Shared, hx: Any) -> Any:
         """Run over a trie that the caller has."""

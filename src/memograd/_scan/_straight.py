@@ -73,6 +73,7 @@ def fused(mode: str, w: Weights, levels: Levels, x: Tensor, h: Tensor, c: Tensor
     hx = tuple(states) if len(states) > 1 else states[0]
     flat = [t for t in (w.ih, w.hh, w.b_ih, w.b_hh) if t is not None]
     steps = torch.unflatten(inputs, 0, (len(levels), -1))
-    y, *last = kernel(mode)(steps, hx, flat, w.b_ih is not None, 1, 0.0, False, False, False)
+    # cuDNN keeps what backward needs only where it is told that this is training; there is no dropout here.
+    y, *last = kernel(mode)(steps, hx, flat, w.b_ih is not None, 1, 0.0, torch.is_grad_enabled(), False, False)
     y, memories = once_differentiable(y.flatten(0, 1), last[-1][0])
     return y, memories

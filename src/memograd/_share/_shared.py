@@ -17,6 +17,7 @@ from torch.nn.utils.rnn import PackedSequence
 
 from memograd._share._arrays import on
 from memograd._share._checks import checked_integers, described
+from memograd._share._sums import spread
 from memograd._share._trie import Rows, Trie, build
 
 if TYPE_CHECKING:
@@ -195,7 +196,7 @@ class Shared:
 
     def _positions(self) -> Tensor:
         node = self._index(self.trie.node)
-        return self.distinct.index_select(0, node if self.source is None else self.source.index_select(0, node))
+        return spread(self.distinct, node if self.source is None else self.source.index_select(0, node))
 
     def _index(self, array: Ints) -> Tensor:
         return on(self.distinct.device, array)
