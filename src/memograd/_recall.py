@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from contextlib import suppress
-from itertools import islice
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from memograd._deep._flight import STRIDE, here, outermost
 from memograd._deep._landing import Call
 from memograd._errors import NoIdentityError, warn
 from memograd._events import Evict, Hit, Miss, Put, Refuse, listeners, tell
 from memograd._key import BARE, MISSING, Key, key_of
+from memograd.store._keepable import unkeepable
 from memograd.store._memory import Memory
 
 if TYPE_CHECKING:
@@ -173,7 +172,7 @@ class Recall:
 
     def put(self, flight: Flight | None, key: Key, value: Any) -> Any:
         """Give a computed result to the store, if it can be given back a second time, make room, and return it."""
-        reason = "" if type(value) in BARE else _unkeepable(value)
+        reason = "" if type(value) in BARE else unkeepable(value)
         kept = not reason
         if kept and flight is not None:
             flight.known[key] = value
@@ -270,27 +269,3 @@ def _drop(keys: Sequence[Key]) -> None:
     if here.flight is not None:
         for key in keys:
             here.flight.known.pop(key, None)
-
-
-def _unkeepable(value: Any) -> str:
-    """Say why a result cannot be given back a second time, or nothing."""
-    kind = cast("type[Any]", type(value))
-    if hasattr(kind, "__next__") or hasattr(kind, "__await__"):
-        return f"a {kind.__name__}, which is used up by being read; return a list or a tuple of its items"
-    with suppress(Exception):  # a container of the user's may iterate as it likes
-        if any(map(_requires_grad, _first_parts(value))):
-            return "a tensor that requires grad, whose graph serves one backward; call under torch.no_grad()"
-    return ""
-
-
-def _requires_grad(value: Any) -> bool:
-    # Asked of the type first: an instance may answer anything, or raise.
-    kind = cast("type[Any]", type(value))
-    return hasattr(kind, "requires_grad") and value.requires_grad is True
-
-
-def _first_parts(value: Any) -> Sequence[Any]:
-    kind = cast("type[Any]", type(value))
-    if issubclass(kind, (tuple, list)):
-        return [*islice(iter(value), 64)]
-    return [*islice(value.values(), 64)] if issubclass(kind, dict) else [value]

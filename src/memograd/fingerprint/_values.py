@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from memograd.fingerprint._form import PLAIN, Form, Opaque, Unidentified
 
 if TYPE_CHECKING:
-    from collections import OrderedDict, defaultdict
     from collections.abc import Callable, Iterable, Mapping
 
     from memograd.fingerprint._form import Writer
@@ -72,15 +71,17 @@ class _Held:
         return hash(self.contents)
 
 
-def _ordered(value: OrderedDict[Any, object]) -> Mapping[Any, object]:
+def _ordered(value: object) -> Mapping[Any, object]:
     # Whatever a subclass has overridden; and `dict.copy` would not know what was moved to an end.
     import collections
 
-    return dict(collections.OrderedDict.items(value))
+    base: Any = collections.OrderedDict
+    return dict(base.items(value))
 
 
-def _defaults(value: defaultdict[Any, object]) -> Form:
-    return _mapping(b"defaultdict", dict(dict.items(value)), value.default_factory)
+def _defaults(value: Any) -> Form:
+    held: Any = BASES[dict](value)
+    return _mapping(b"defaultdict", held, value.default_factory)
 
 
 def _namespace(state: Mapping[str, object]) -> Form:
