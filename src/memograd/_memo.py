@@ -5,11 +5,11 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import MutableMapping
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from memograd._call import memoize
+from memograd.store._lock import new_lock
 from memograd.store._memory import Memory
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ class Memo:
         strict: bool = False,
     ) -> None:
         _check("Memo", store, max_entries, max_bytes)
-        self._lock = threading.RLock()
+        self._lock = new_lock()
         self.store: MutableMapping[Any, Any] = Memory(max_bytes, self._lock) if store is None else store
         self._max_entries = max_entries
         self._strict = strict

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict, deque
 from collections.abc import MutableMapping
 from sys import getsizeof
@@ -10,9 +9,11 @@ from typing import TYPE_CHECKING, Any
 
 from memograd._events import Evict, Refuse, listeners, tell
 from memograd._key import Key
+from memograd.store._lock import guard, new_lock
 from memograd.store._size import size_of
 
 if TYPE_CHECKING:
+    import threading
     from collections.abc import Iterator
 
     from memograd._key import Function
@@ -34,11 +35,12 @@ class Memory(MutableMapping[Key, Any]):
     def __init__(self, max_bytes: int | None = None, lock: threading.RLock | None = None) -> None:
         self.entries: OrderedDict[Key, Any] = OrderedDict()
         self.nbytes = 0
-        self.lock = threading.RLock() if lock is None else lock
+        self.lock = new_lock() if lock is None else lock
         # Functions that are gone, whose entries nobody can ask for; noted by the garbage collector, at any moment.
         self.orphaned: deque[Function] = deque()
         self._max_bytes = max_bytes
         self._sizes: dict[Function, dict[Key, int]] = {}
+        guard(self.lock, self)
 
     @property
     def max_bytes(self) -> int:
@@ -105,6 +107,12 @@ class Memory(MutableMapping[Key, Any]):
         """Count the entries of one function."""
         with self.lock:
             return len(self._sizes.get(function, ()))
+
+    def begin_anew(self) -> None:
+        """Forget everything, consistent or not."""
+        self.entries.clear()
+        self._sizes.clear()
+        self.nbytes = 0
 
     def _make_room(self) -> None:
         while self.orphaned:
