@@ -7,6 +7,7 @@ here the factors kept for backward do the same: a block is lent to a graph, and 
 
 from __future__ import annotations
 
+import os
 import threading
 
 import torch
@@ -15,6 +16,16 @@ from torch import Tensor
 _KEPT = 4  # blocks; a stack of more layers than that borrows the rest anew
 _idle: list[Tensor] = []
 _lock = threading.RLock()  # a loan may be dropped by the collector while its own thread holds the lock
+
+
+def _after_fork() -> None:
+    """The lock may be held by a thread that the child does not have."""
+    global _lock  # noqa: PLW0603 - the child's one lock
+    _lock = threading.RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
 
 
 def release_buffers() -> None:

@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 _WORK = 50_000_000  # multiplications a gate below which the plain call takes no longer than a look at its input
 _CALL = 5.0  # what a level costs besides its nodes, in nodes (measured: H = 256, two CPU cores)
-_OWN = 1.5  # a node's cost by own steps where the plain module's kernel is fused, against that kernel
 _MARGIN = 1.05  # of the plain call's cost, for what arranging costs besides
 
 
@@ -34,21 +33,33 @@ def not_worth_a_look(rows: Rows, hidden_size: int, input_size: int) -> str | Non
     return "too small to look for shared prefixes" if work < _WORK else None
 
 
-def pays(trie: Trie, fused: bool) -> bool:
+def pays(trie: Trie, fused: bool, by_row: bool = False) -> bool:
     """Say whether running over a trie beats the plain call, by counting levels and nodes.
 
     Args:
         trie: the prefixes.
         fused: whether the plain module would run this batch by a fused kernel.
+        by_row: whether every row is to have gradients of its own. Then of the three parts of a step, which are alike,
+            the forward pass and the weights' products are shared; the way back through the recurrence is not, and
+            nothing runs by the fused kernel.
     """
-    plain = trie.rows.horizon * _CALL + trie.rows.steps
+    steps, levels = trie.rows.steps, trie.levels * _CALL
+    plain = trie.rows.horizon * _CALL + steps
+    if by_row:
+        own = _own(steps / max(trie.rows.horizon, 1)) if fused else 1.0
+        return _MARGIN * (levels + own * (2 * len(trie) + steps) / 3) < plain
     by_kernel = sum(
         int(trie.starts[stop] - trie.starts[begin])
         for begin, stop, straight in stretches(Direction.of(trie), fused)
         if straight
     )
-    own = len(trie) - by_kernel
-    return _MARGIN * (trie.levels * _CALL + by_kernel + own * (_OWN if fused else 1.0)) < plain
+    own = _own(len(trie) / max(trie.levels, 1)) if fused else 1.0
+    return _MARGIN * (levels + by_kernel + (len(trie) - by_kernel) * own) < plain
+
+
+def _own(width: float) -> float:
+    """Give a node's cost by own steps against the fused kernel's, levels being so wide: 2.7 at 16, 1.8 at 64."""
+    return 1.2 + 48 / (width + 16)
 
 
 def fuses(cell: type[Cell], w: Weights, x: Tensor) -> bool:

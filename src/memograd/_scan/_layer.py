@@ -12,6 +12,7 @@ from memograd._scan._backward import Backward
 from memograd._scan._forward import Run, forward
 from memograd._scan._torch import apply, hold
 from memograd._scan._weights import Arranged, Weights
+from memograd._share._sums import check_one_backward
 
 if TYPE_CHECKING:
     from torch.autograd.function import FunctionCtx
@@ -73,6 +74,7 @@ class _Layer(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Any, ...]:
+        check_one_backward(*grad_outputs)
         dy, dc = grad_outputs
         x, h0, y, inner, *w, _ = ctx.saved_tensors
         arranged = Arranged(ctx.cell, Weights(*w))

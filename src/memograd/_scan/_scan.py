@@ -181,7 +181,7 @@ class Scan(nn.RNNBase):
         if not shared and (why := self._declined(batch)):
             return self._plain(input, hx, why)
         trie = batch.trie(named, first.root)
-        if not shared and not self._pays(batch, trie):
+        if not shared and not self._pays(batch, first, trie):
             return self._plain(input, hx, f"little is shared: {trie.rows.steps} steps, {len(trie)} distinct", trie=trie)
         return self._of_batch(batch, first, trie, shared)
 
@@ -190,11 +190,12 @@ class Scan(nn.RNNBase):
             return not_worth_a_look(batch.rows, self.hidden_size, self.input_size)
         return "engine='plain'" if self.engine == "plain" else None
 
-    def _pays(self, batch: Batch, trie: Trie) -> bool:
+    def _pays(self, batch: Batch, first: First, trie: Trie) -> bool:
         if self.engine == "levels":
             return True
         stack = self._stack()
-        return pays(trie, fuses(stack.cell, stack.at(0, 0), batch.x) and not batch.ragged)
+        fused = fuses(stack.cell, stack.at(0, 0), batch.x) and not batch.ragged
+        return pays(trie, fused, _by_row(batch, first))
 
     def _plain(self, input: Any, hx: Any, reason: str, shared: bool = False, trie: Trie | None = None) -> Any:
         if shared:
@@ -209,7 +210,7 @@ class Scan(nn.RNNBase):
     def _of_batch(self, batch: Batch, first: First, trie: Trie, shared: bool) -> Any:
         """Run over the trie of a plain batch."""
         stack = self._stack()
-        if torch.is_grad_enabled() and (batch.x.requires_grad or first.states.require_grad):
+        if _by_row(batch, first):
             out = run_spread(stack, batch.positions(), trie, first.states)
             nodes = chains(trie.rows)
         else:
@@ -260,6 +261,11 @@ class ScanGRU(Scan, nn.GRU):
 
 
 _KINDS: dict[type[nn.RNNBase], type[Scan]] = {nn.RNN: ScanRNN, nn.LSTM: ScanLSTM, nn.GRU: ScanGRU}
+
+
+def _by_row(batch: Batch, first: First) -> bool:
+    """Say whether every row is to have gradients of its own."""
+    return torch.is_grad_enabled() and (batch.x.requires_grad or first.states.require_grad)
 
 
 def _checked_values(module: Scan, s: Shared) -> Tensor:

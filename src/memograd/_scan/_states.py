@@ -117,7 +117,7 @@ def shared_first_states(module: nn.RNNBase, s: Shared, hx: Any) -> tuple[Trie, S
         )
     labels = np.zeros(len(s.trie.rows), np.int64)
     for state, (depth, rows, size) in zip(states, shapes, strict=True):
-        if state.shape == (depth, rows, size) and rows > 1:
+        if state.shape == (depth, rows, size) and rows != 1:
             labels = labels * rows + _label(module, s, state)
         elif state.shape != (depth, 1, size):
             raise ValueError(f"memo.scan: got states of shape {tuple(state.shape)}; expected {_expected(module, s)}.")

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch._C import _dispatch_keys
 
 
 def bags(group: Tensor, groups: int) -> tuple[Tensor, Tensor]:
@@ -43,6 +44,15 @@ def sum_of_groups(values: Tensor, group: Tensor, groups: int) -> Tensor:
     return summed(values, *bags(group, groups))
 
 
+def check_one_backward(*grads: Tensor | None) -> None:
+    """Raise where many backward passes are taken at once: sums onto groups are formed in place, for one of them."""
+    if any(g is not None and "Batched" in str(_dispatch_keys(g)) for g in grads):
+        raise RuntimeError(
+            "memograd: got a batch of backward passes (is_grads_batched=True, or jacobian(vectorize=True)) through a "
+            "memoized module; expected one. Take them one by one, or differentiate the plain module, scan.__wrapped__."
+        )
+
+
 def spread(values: Tensor, group: Tensor, rows_first: tuple[int, int] | None = None) -> Tensor:
     """Give each member the row of its group; backward sums what comes back onto the group.
 
@@ -73,6 +83,7 @@ class _Spread(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        check_one_backward(*grad_outputs)
         grad, group = grad_outputs[0], ctx.saved_tensors[0]
         if ctx.rows_first is not None:
             if grad.is_contiguous():
