@@ -12,6 +12,7 @@ import inspect
 import math
 import pickle
 import threading
+import time
 import types
 import weakref
 
@@ -567,10 +568,42 @@ def test_an_argument_whose_equality_raises_costs_a_computation_never_the_call():
     assert f(first) is first
     with pytest.warns(MemogradWarning) as warned:
         assert f(second) is second
-    assert {str(w.message) for w in warned} == {
-        "<lambda>(): could not look into the store: ValueError('no')",
-        "<lambda>(): could not put into the store: ValueError('no')",
-    }
+    assert [str(w.message) for w in warned] == [
+        "comparing arguments (Hostile) raised ValueError('no'); they are taken for different"
+    ]
+
+
+@pytest.mark.filterwarnings("ignore::memograd._errors.MemogradWarning")
+def test_an_equality_that_raises_costs_a_computation_inside_another_call_too():
+    hostile = [Hostile(ValueError("no")) for _ in range(3)]
+    inner = Memo()(lambda x: x)
+    assert Memo()(lambda: [inner(x) for x in hostile])() == hostile
+
+
+class Reflexive:
+    """Its hash and its equality are memoized themselves, by what takes the object as an argument."""
+
+    def __init__(self, n):
+        self.n = n
+
+    @Memo()
+    def __hash__(self):
+        return hash(self.n)
+
+    @Memo()
+    def __eq__(self, other):
+        return self.n == other.n
+
+
+@pytest.mark.filterwarnings("ignore::memograd._errors.MemogradWarning")
+def test_a_hash_and_an_equality_may_be_memoized():
+    began = time.process_time()
+    first, again, other = Reflexive(1), Reflexive(1), Reflexive(2)
+    assert hash(first) == hash(again) == hash(1)
+    assert first == again != other
+    f = Memo()(lambda x: x)
+    assert [f(first), f(again), f(other)] == [first, first, other]
+    assert time.process_time() - began < 10
 
 
 @pytest.mark.parametrize("make", [lambda x: iter([x]), lambda x: (i for i in [x]), lambda x: map(str, [x])])

@@ -112,7 +112,9 @@ def _wrapper(recall: Recall, binding: Binding) -> Any:
     """Define the wrapper; what it does is NOTE [hit]."""
     look, touches = _quick(recall)
     # Variadic arguments are never plain, and a foreign mapping must see a `Key`: both take the long way at once.
-    body = _HIT if binding.probe and look is not None else _PLAIN
+    # To look with a tuple of the arguments asks for their hash, which is what such a function is called for.
+    asked_for = recall.function.name in {"__hash__", "__eq__"}
+    body = _HIT if binding.probe and look is not None and not asked_for else _PLAIN
     touch = "; ".join(f"$touch_{index}($key)" for index in range(len(touches))) or "pass"
     guard = "with $lock:" if _FREE_THREADED else "if True:"
     return binding.define(

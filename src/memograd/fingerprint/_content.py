@@ -16,16 +16,20 @@ the same stream and hold the same values only if they are the same (up to a coll
 
 from __future__ import annotations
 
+import threading
 import weakref
 
 # hashlib's own blake2b, without the OpenSSL that hashlib loads for its other algorithms.
 from _blake2 import blake2b
 from typing import TYPE_CHECKING
 
+from memograd._errors import warn
 from memograd.fingerprint._dispatch import writer_of
 from memograd.fingerprint._form import PLAIN, Form, Opaque, Unidentified, marshalled
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from memograd.fingerprint._form import Buffer
 
 LONGEST = 48
@@ -37,20 +41,54 @@ class Content:
 
     __slots__ = ("_hash", "held", "stream", "text")
 
-    def __init__(self, stream: bytes, held: tuple[object, ...]) -> None:
+    def __init__(self, stream: bytes, held: tuple[tuple[type, object], ...]) -> None:
         self.stream = stream
         self.held = held
         self.text = ""
         self._hash = hash((stream, held))
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Content) and self.stream == other.stream and self.held == other.held
+        if not isinstance(other, Content) or self.stream != other.stream:
+            return False
+        return _same(self.held, other.held) if self.held or other.held else True
 
     def __hash__(self) -> int:
         return self._hash
 
     def __repr__(self) -> str:
         return self.text or "<content>"
+
+
+class _Asking(threading.local):
+    def __init__(self) -> None:
+        self.values: set[int] = set()
+        self.comparing = False
+
+
+# Whose hash, or whose equality, is being asked for: the user's code for that may call memoized functions itself.
+_asking = _Asking()
+_raising: weakref.WeakSet[type] = weakref.WeakSet()
+
+
+def _same(held: Sequence[tuple[type, object]], others: Sequence[tuple[type, object]]) -> bool:
+    if _asking.comparing:
+        return [(kind, id(value)) for kind, value in held] == [(kind, id(value)) for kind, value in others]
+    _asking.comparing = True
+    try:
+        return held == others
+    except Exception as error:  # noqa: BLE001 - keys are compared where nobody expects that to raise
+        _say(held, error)
+        return False
+    finally:
+        _asking.comparing = False
+
+
+def _say(held: Sequence[tuple[type, object]], error: Exception) -> None:
+    kinds = {kind for kind, _ in held} - set(_raising)
+    if kinds:
+        _raising.update(kinds)
+        names = ", ".join(sorted(kind.__qualname__ for kind in kinds))
+        warn(f"comparing arguments ({names}) raised {error!r}; they are taken for different")
 
 
 class _Cyclic(Exception):  # noqa: N818 - control flow: the value contains itself, rule 4 is needed
@@ -90,7 +128,7 @@ class _Walk:
         # The values stay beside their chunks: an id is a name only as long as its value lives.
         self.written: dict[int, tuple[object, bytes]] = {}
         self.alive: list[object] = []
-        self.held: dict[object, int] = {}
+        self.held: dict[tuple[type, object], int] = {}
 
     def content(self, value: object) -> Content:
         try:
@@ -153,10 +191,15 @@ class _Walk:
         return b"^" + _number(self.met[id(value)])
 
     def hold(self, value: object, standing: object) -> bytes:
+        if id(standing) in _asking.values:
+            raise Unidentified(f"{_named(value)}, whose __hash__ or __eq__ asks for its own key")
+        _asking.values.add(id(standing))
         try:
             number = self.held.setdefault((type(value), _weakly(standing)), len(self.held))
         except Exception as error:
             raise Unidentified(f"{_named(value)}, whose __hash__ or __eq__ raised {type(error).__name__}") from error
+        finally:
+            _asking.values.discard(id(standing))
         return b"@" + _number(number)
 
     def path(self) -> str:
