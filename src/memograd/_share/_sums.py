@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from torch._C import _dispatch_keys
+from torch._C import _dispatch_keys  # pyright: ignore[reportPrivateUsage]
 
 
 def bags(group: Tensor, groups: int) -> tuple[Tensor, Tensor]:
