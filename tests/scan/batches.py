@@ -37,7 +37,9 @@ def modules(draw: Any, dtypes: list[torch.dtype] = DTYPES, dropout: bool = False
     if cell is nn.LSTM and hidden > 1 and draw(st.booleans()):
         options["proj_size"] = draw(st.integers(1, hidden - 1))
     if cell is nn.RNN:
-        options["nonlinearity"] = draw(st.sampled_from(["tanh", "relu"]))
+        # At the kink of a relu halves fall to either side of zero, and neither is wrong.
+        half = options["dtype"] == torch.bfloat16
+        options["nonlinearity"] = "tanh" if half else draw(st.sampled_from(["tanh", "relu"]))
     if dropout:
         options["dropout"] = draw(st.sampled_from([0.3, 0.8, 1.0]))
     torch.manual_seed(draw(st.integers(0, 2**16)))
