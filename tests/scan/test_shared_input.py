@@ -50,7 +50,7 @@ def test_a_row_of_no_steps_keeps_its_first_state_and_changes_nothing_else(option
     torch.testing.assert_close(h.grad, torch.full_like(h, 2.0))
 
 
-@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}])
+@pytest.mark.parametrize("options", [{}, {"num_layers": 2, "bidirectional": True}, {"num_layers": 2, "dropout": 0.5}])
 @pytest.mark.parametrize("cell", CELLS)
 @pytest.mark.parametrize("table", [torch.zeros(3, 4, dtype=torch.long), torch.zeros(0, 4, dtype=torch.long)])
 def test_a_batch_of_no_steps_at_all_gives_its_first_states(table, cell, options):

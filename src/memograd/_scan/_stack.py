@@ -112,7 +112,7 @@ def run_shared(stack: Stack, x: Tensor, source: Ints | None, trie: Trie, first: 
             parts.append(y)
         x, trie = _joined(directions, parts)
         source = None
-        if stack.dropout and depth + 1 < len(stack.weights):
+        if stack.dropout and len(trie) and depth + 1 < len(stack.weights):
             y, trie = _rest(stack, depth + 1, directions[0], x, trie, first, last)
             return Outcome(y, trie, last.states())
     return Outcome(x, trie, last.states())
