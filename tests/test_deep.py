@@ -417,6 +417,26 @@ def test_a_call_that_failed_is_computed_again_when_it_is_asked_for_again():
     assert tries[0] == 4
 
 
+class Stop(BaseException):
+    pass
+
+
+@pytest.mark.parametrize("error", [Stop, SystemExit, GeneratorExit])
+def test_handlers_between_the_levels_see_exceptions_that_are_no_exception(error):
+    @Memo()
+    def level(n):
+        if n == 0:
+            raise error
+        if n == 1000:
+            try:
+                return level(n - 1)
+            except error:
+                return 7
+        return level(n - 1) + 1
+
+    assert level(3000) == 2007
+
+
 @pytest.mark.parametrize("error", [KeyboardInterrupt, SystemExit])
 def test_an_interrupt_passes_at_once(error):
     @Memo()

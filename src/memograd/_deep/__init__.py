@@ -20,6 +20,7 @@ NOTE [deep] The rules:
    ends, as it would not when out of frames.)
 4. An exception that a call raises at the landing is raised again where that call was asked for: the user's handlers
    between see it as if the stack had never been unwound. It is not remembered beyond the outermost call.
+   `KeyboardInterrupt` alone passes the landing at once: nothing is begun again for somebody who wants the end.
 5. A `RecursionError` from too few frames (much that is not memoized between two levels) makes its call leave, too.
 6. Random streams (`random`, `numpy.random`, `torch`) are set back: a call that is begun again begins with the streams
    that it began with, and goes on with those that the call computed meanwhile left behind, so a chain of calls draws

@@ -52,7 +52,7 @@ class Outcome:
 
     __slots__ = ("error", "streams", "traceback", "value")
 
-    def __init__(self, value: Any, error: Exception | None, traceback: TracebackType | None) -> None:
+    def __init__(self, value: Any, error: BaseException | None, traceback: TracebackType | None) -> None:
         self.value = value
         self.error = error
         self.traceback = traceback
@@ -100,7 +100,10 @@ class Landing:
             return Outcome(attempt(call), None, None)
         except Leave as leave:
             leaving = leave
-        except Exception as error:  # noqa: BLE001 - whatever it is, it is raised again where the call was asked for
+        except KeyboardInterrupt:
+            # Somebody waits for the program to end: nothing is begun again for that.
+            raise
+        except BaseException as error:  # noqa: BLE001 - whatever it is, it is raised again where the call was asked for
             # On the way up the same frames would be added at every level: those where it was raised are kept.
             return Outcome(None, error, self.raised.setdefault(id(error), error.__traceback__))
         return self.wait_for(leaving)
