@@ -26,6 +26,7 @@ from typing import TYPE_CHECKING
 from memograd._errors import warn
 from memograd.fingerprint._dispatch import writer_of
 from memograd.fingerprint._form import PLAIN, Form, Opaque, Unidentified, marshalled
+from memograd.fingerprint._values import Held
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -71,14 +72,24 @@ _raising: weakref.WeakSet[type] = weakref.WeakSet()
 
 
 def _same(held: Sequence[tuple[type, object]], others: Sequence[tuple[type, object]]) -> bool:
-    if _asking.comparing:
-        return [(kind, id(value)) for kind, value in held] == [(kind, id(value)) for kind, value in others]
-    _asking.comparing = True
     try:
-        return held == others
+        return len(held) == len(others) and all(
+            kind is other_kind and (value is other or _equal(kind, value, other))
+            for (kind, value), (other_kind, other) in zip(held, others, strict=True)
+        )
     except Exception as error:  # noqa: BLE001 - keys are compared where nobody expects that to raise
         _say(held, error)
         return False
+
+
+def _equal(kind: type, value: object, other: object) -> bool:
+    if kind is Held:
+        return value == other
+    if _asking.comparing:
+        return False
+    _asking.comparing = True
+    try:
+        return bool(value == other)
     finally:
         _asking.comparing = False
 

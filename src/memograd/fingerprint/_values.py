@@ -50,13 +50,13 @@ def _set(tag: bytes) -> Writer:
         except Unidentified as error:
             raise Unidentified(error.reason, "{...}" + error.path) from error.__cause__
         if any(content.held for content in contents):
-            return Form(tag + b" held", parts=(_Held(frozenset(contents)),))
+            return Form(tag + b" held", parts=(Held(frozenset(contents)),))
         return Form(tag, parts=sorted(content.stream for content in contents))
 
     return write
 
 
-class _Held:
+class Held:
     """Contents that were written already, as one value that stands for itself."""
 
     __slots__ = ("contents",)
@@ -65,7 +65,7 @@ class _Held:
         self.contents = contents
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, _Held) and self.contents == other.contents
+        return isinstance(other, Held) and self.contents == other.contents
 
     def __hash__(self) -> int:
         return hash(self.contents)
