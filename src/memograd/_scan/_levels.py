@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from memograd._share._trie import Ints
 
-_CHUNK = 1024  # nodes that share one product with the input and one with the weights' gradients
+_CHUNK = 256  # nodes that share one product with the input and one with the weights' gradients
 FAN = 1.15  # nodes per parent above which the hidden state's product is taken per parent
 
 
