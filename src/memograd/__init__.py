@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from memograd._errors import MemogradError, NoIdentityError
+from memograd._errors import MemogradError, MemogradWarning, NoIdentityError
 from memograd._memo import Memo, memo
 
 if TYPE_CHECKING:
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-__all__ = ["Memo", "MemogradError", "NoIdentityError", "Shared", "memo"]
+__all__ = ["Memo", "MemogradError", "MemogradWarning", "NoIdentityError", "Shared", "memo"]
 
 
 def __getattr__(name: str) -> object:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 class MemogradError(Exception):
-    """Root of every error that memograd raises of its own."""
+    """Root of the errors that are memograd's own; bad arguments raise TypeError and ValueError."""
 
 
 class NoIdentityError(MemogradError, TypeError):
