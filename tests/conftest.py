@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+# Here, since tests of the promises import them too.
+pytest.register_assert_rewrite("tests.scan.judge", "tests.scan.pairs", "tests.scan.programs")
+
 
 def _cuda() -> bool:
     try:
