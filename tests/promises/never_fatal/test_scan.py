@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import os
 import threading
 
 import pytest
@@ -115,17 +114,6 @@ def test_under_every_circumstance_it_works_as_plain_does(cell, circumstance):
     allowed = 3e-2 if circumstance == "autocast" else 1e-5
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=allowed, atol=allowed)
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
-def test_a_forked_child_can_go_on():
-    mine = memo.scan(module(), engine="levels")
-    mine(few())[0].sum().backward()
-    child = os.fork()
-    if not child:
-        mine(few())[0].sum().backward()
-        os._exit(0)
-    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_threads_may_share_one_module():
