@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,8 +64,9 @@ def programs(text):
 
 
 @pytest.mark.parametrize("page", [page for page in PAGES if programs(page.read_text("utf-8"))], ids=named)
-def test_the_python_on_a_page_runs_from_top_to_bottom(page, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    space: dict[str, object] = {"__name__": "__page__"}
-    for code in programs(page.read_text("utf-8")):
-        exec(compile(code, named(page), "exec"), space)  # noqa: S102 - running them is the test
+def test_the_python_on_a_page_runs_from_top_to_bottom(page, tmp_path):
+    program = tmp_path / "page.py"
+    program.write_text("\n".join(programs(page.read_text("utf-8"))), "utf-8")
+    run = [sys.executable, "-W", "error", program]
+    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")

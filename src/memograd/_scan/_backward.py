@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from memograd._scan._buffers import Loan
+from memograd._scan._buffers import lend
 from memograd._scan._levels import FAN, Levels, inputs
+from memograd._scan._threads import threads_for
 from memograd._share._sums import sum_of_groups
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Backward:
         self, run: Run, levels: Levels, node: Tensor | None, dy: Tensor | None, dc: Tensor | None, wants_x: bool
     ) -> None:
         assert run.factors is not None
-        w, x, self._factors = run.w, run.x, run.factors.tensor
+        w, x, self._factors = run.w, run.x, run.factors
         self.run, self.levels, self.node, self.dy, self.dc = run, levels, node, dy, dc
         self.ih, self.hh = torch.zeros_like(w.ih), torch.zeros_like(w.hh)
         self.b_x, self.b_h, self.hr = _zeros(w.b_x), _zeros(w.b_h), _zeros(w.hr)
@@ -60,13 +61,14 @@ class Backward:
 
     def _run(self) -> None:
         levels, run = self.levels, self.run
-        loan = Loan(levels.widest_chunk, run.cell.grads * run.w.size, run.x)
+        lent = lend(levels.widest_chunk, run.cell.grads * run.w.size, run.x)
         for chunk in reversed(list(levels.chunks())):
             first, last = levels.span(chunk)
-            grads = loan.tensor[: last - first]
-            for level in reversed(chunk):
-                a, b = levels.starts[level], levels.starts[level + 1]
-                self._level(level, grads[a - first : b - first])
+            grads = lent[: last - first]
+            with threads_for(levels.widest(chunk), run.w.size, run.x):
+                for level in reversed(chunk):
+                    a, b = levels.starts[level], levels.starts[level + 1]
+                    self._level(level, grads[a - first : b - first])
             self._products(chunk, grads)
         if self._table is not None:
             self._distinct_products(self._table)

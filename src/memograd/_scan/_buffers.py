@@ -9,12 +9,19 @@ from __future__ import annotations
 
 import os
 import threading
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from torch import Tensor
+
+    Block = NDArray[np.uint8]
 
 _KEPT = 4  # blocks; a stack of more layers than that borrows the rest anew
-_idle: list[Tensor] = []
+_idle: list[Block] = []
 _lock = threading.RLock()  # a loan may be dropped by the collector while its own thread holds the lock
 
 
@@ -33,33 +40,37 @@ def release_buffers() -> None:
     _idle.clear()
 
 
-class Loan:
-    """A block of memory on loan, given back when the loan is dropped.
+def lend(rows: int, columns: int, like: Tensor) -> Tensor:
+    """Give a tensor (rows, columns) of the dtype and on the device of ``like``, uninitialized.
 
-    Attributes:
-        tensor: (rows, columns), uninitialized.
+    On a CPU its memory comes back when nothing refers to it: no view, no graph, no hook on what a graph saves.
     """
+    if like.is_cuda:
+        return like.new_empty(rows, columns)
+    nbytes = rows * columns * like.element_size()
+    memory = np.asarray(_Loan(_fitting(nbytes)))[:nbytes]
+    with torch.inference_mode(mode=False):  # else the next graph to which it is lent could not take it
+        return torch.from_numpy(memory).view(like.dtype).view(rows, columns)
 
-    def __init__(self, rows: int, columns: int, like: Tensor) -> None:
-        self._block: Tensor | None = None  # for __del__, should the next line run out of memory
-        self._block = _fitting(rows * columns * like.element_size(), like.device)
-        flat = self._block[: rows * columns * like.element_size()].view(like.dtype)
-        self.tensor = flat.view(rows, columns)
+
+class _Loan:
+    """A block on loan, as NumPy takes memory of another owner; who drops the last array of it gives it back."""
+
+    def __init__(self, block: Block) -> None:
+        self.block, self.__array_interface__ = block, block.__array_interface__
 
     def __del__(self) -> None:
-        if self._block is not None and self._block.device.type == "cpu":
-            with _lock:
-                _idle.append(self._block)
-                _idle.sort(key=Tensor.numel)
-                del _idle[:-_KEPT]
-
-
-def _fitting(nbytes: int, device: torch.device) -> Tensor:
-    """Take the smallest idle block that fits, unless it would be mostly empty."""
-    if device.type == "cpu":
         with _lock:
-            fits = [block for block in _idle if nbytes <= block.numel() <= max(2 * nbytes, 1 << 20)]
-            if fits:
-                _idle[:] = [block for block in _idle if block is not fits[0]]
-                return fits[0]
-    return torch.empty(nbytes, dtype=torch.uint8, device=device)
+            _idle.append(self.block)
+            _idle.sort(key=len)
+            del _idle[:-_KEPT]
+
+
+def _fitting(nbytes: int) -> Block:
+    """Take the smallest idle block that fits, unless it would be mostly empty."""
+    with _lock:
+        fits = [block for block in _idle if nbytes <= len(block) <= max(2 * nbytes, 1 << 20)]
+        if fits:
+            _idle[:] = [block for block in _idle if block is not fits[0]]
+            return fits[0]
+    return torch.empty(nbytes, dtype=torch.uint8).numpy()

@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING
 import torch
 from torch import Tensor
 
-from memograd._scan._buffers import Loan
+from memograd._scan._buffers import lend
 from memograd._scan._levels import FAN, Levels, inputs
+from memograd._scan._threads import threads_for
 
 if TYPE_CHECKING:
     from memograd._scan._cells import Cell
@@ -41,7 +42,7 @@ class Run:
     h0: Tensor
     y: Tensor
     c: Tensor
-    factors: Loan | None
+    factors: Tensor | None
     inner: Tensor | None
     distinct: bool
 
@@ -63,7 +64,7 @@ def forward(cell: type[Cell], w: Arranged, levels: Levels, x: Tensor, h0: Tensor
         cell, w, levels, x, h0,
         y=x.new_empty(n, h0.shape[1]),
         c=x.new_empty(len(levels.ends) if cell.has_memory else 0, size),
-        factors=Loan(n, cell.saved * size, x) if keep else None,
+        factors=lend(n, cell.saved * size, x) if keep else None,
         inner=x.new_empty(n, size) if keep and w.hr is not None else None,
         distinct=levels.source is not None and 2 * len(x) <= n,
     )  # fmt: skip
@@ -82,8 +83,7 @@ class _Scratch:
     def __init__(self, run: Run) -> None:
         cell, size, n = run.cell, run.w.size, run.levels.widest_chunk
         columns = (cell.gates, 0 if cell.merged else cell.gates, cell.notes)
-        self._loans = [Loan(n, k * size, run.x) for k in columns]
-        self.gx, self.gh, self.notes = (loan.tensor for loan in self._loans)
+        self.gx, self.gh, self.notes = (lend(n, k * size, run.x) for k in columns)
 
 
 def _run_levels(run: Run, memory: Tensor | None) -> None:
@@ -98,10 +98,11 @@ def _run_levels(run: Run, memory: Tensor | None) -> None:
             torch.index_select(table, 0, levels.source[first:last], out=gx)
         else:
             w.input_product(inputs(run.x, levels, first, last), gx)
-        for level in chunk:
-            memory = _run_level(run, level, first, scratch, memory)
+        with threads_for(levels.widest(chunk), w.size, run.x):
+            for level in chunk:
+                memory = _run_level(run, level, first, scratch, memory)
         if run.factors is not None:
-            into, gh, notes = run.factors.tensor[first:last], scratch.gh[: last - first], scratch.notes[: last - first]
+            into, gh, notes = run.factors[first:last], scratch.gh[: last - first], scratch.notes[: last - first]
             out = run.y if run.inner is None else run.inner
             run.cell.finish(gx, gh, out[first:last], notes, into)
 

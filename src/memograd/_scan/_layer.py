@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -10,11 +9,13 @@ from torch import Tensor
 
 from memograd._scan._backward import Backward
 from memograd._scan._forward import Run, forward
-from memograd._scan._torch import apply, hold
+from memograd._scan._torch import apply
 from memograd._scan._weights import Arranged, Weights
 from memograd._share._sums import check_one_backward
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from torch.autograd.function import FunctionCtx
 
     from memograd._scan._cells import Cell
@@ -49,7 +50,6 @@ def layer(
         given = (None if t is None else t.detach() for t in given)
     wide = [None if t is None else t.to(dtype) for t in given]
     y, c = apply(_Layer, cell, levels, spread, *wide)
-    _lend(y.grad_fn)
     return y.to(x.dtype), c.to(x.dtype)
 
 
@@ -64,9 +64,8 @@ class _Layer(torch.autograd.Function):
         with torch.autocast(x.device.type, enabled=False):
             run = forward(cell, Arranged(cell, Weights(*w)), levels, x, *roots, keep=keep)
         ctx.cell, ctx.levels, ctx.spread, ctx.x_rows = cell, levels, spread, x.shape
-        factors, ctx.distinct = run.factors, run.distinct
-        ctx.factors = lambda: factors
-        ctx.save_for_backward(x, roots[0], run.y, run.inner, *_kept(w, ctx.needs_input_grad[3]), x.new_empty(0))
+        ctx.distinct = run.distinct
+        ctx.save_for_backward(x, roots[0], run.y, run.factors, run.inner, *_kept(w, ctx.needs_input_grad[3]))
         ctx.set_materialize_grads(False)
         if spread is None:
             return run.y, run.c
@@ -76,24 +75,15 @@ class _Layer(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Any, ...]:
         check_one_backward(*grad_outputs)
         dy, dc = grad_outputs
-        x, h0, y, inner, *w, _ = ctx.saved_tensors
+        x, h0, y, factors, inner, *w = ctx.saved_tensors
         arranged = Arranged(ctx.cell, Weights(*w))
         with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            run = Run(ctx.cell, arranged, ctx.levels, x, h0, y, y, ctx.factors(), inner, ctx.distinct)
+            run = Run(ctx.cell, arranged, ctx.levels, x, h0, y, y, factors, inner, ctx.distinct)
             levels, node = (ctx.levels, None) if ctx.spread is None else (ctx.spread.levels, ctx.spread.node)
             got = Backward(run, levels, node, dy, dc, wants_x=ctx.needs_input_grad[3])
             grads = (got.dx, got.dh0, got.dc0, *_in_order(ctx.cell, got))
         wanted = [g if needed else None for g, needed in zip(grads, ctx.needs_input_grad[3:], strict=True)]
-        if torch.is_grad_enabled():
-            # Formed without a graph, they would pass for constants when they are differentiated again.
-            wanted = apply(_FinalGradients, *(None if g is None else g.requires_grad_() for g in wanted))
-        return (None, None, None, *wanted)
-
-
-def _lend(node: Any) -> None:
-    """Tie what is lent to what is saved, so that it comes back when autograd lets go of that: before the loss goes."""
-    if node is not None and hold(node, -1, node.factors()):
-        node.factors = weakref.ref(node.factors())
+        return (None, None, None, *final(wanted))
 
 
 def _kept(w: tuple[Tensor | None, ...], wants_x: bool) -> list[Tensor | None]:
@@ -108,6 +98,13 @@ def _in_order(cell: type[Cell], got: Backward) -> tuple[Tensor | None, ...]:
     b_x = None if got.b_x is None else cell.restore(got.b_x)
     b_h = b_x.clone() if cell.merged and b_x is not None else got.b_h  # two gradients never share memory
     return cell.restore(got.ih), got.hh, b_x, b_h, got.hr
+
+
+def final(grads: Sequence[Tensor | None]) -> Sequence[Tensor | None]:
+    """Pass on gradients that were formed without a graph; differentiated again, they would pass for constants."""
+    if not torch.is_grad_enabled():
+        return grads
+    return apply(_FinalGradients, *(None if g is None else g.requires_grad_() for g in grads))
 
 
 class _FinalGradients(torch.autograd.Function):

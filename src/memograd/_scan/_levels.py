@@ -93,6 +93,10 @@ class Levels:
         """Give the first node of a range of levels, and the first behind it."""
         return self.starts[chunk.start], self.starts[chunk.stop]
 
+    def widest(self, chunk: range) -> int:
+        """Nodes of the widest level of a range."""
+        return max(map(self.width, chunk), default=0)
+
     @property
     def widest_chunk(self) -> int:
         """Nodes of the largest chunk."""

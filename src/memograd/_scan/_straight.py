@@ -8,13 +8,15 @@ and a stretch long and narrow, it beats a loop of own steps, whose time goes int
 from __future__ import annotations
 
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from memograd._scan._layer import once_differentiable
-from memograd._scan._torch import kernel
+from memograd._scan._layer import final, once_differentiable
+from memograd._scan._threads import threads_for
+from memograd._scan._torch import apply, kernel
+from memograd._share._sums import check_one_backward
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -25,6 +27,9 @@ if TYPE_CHECKING:
     from memograd._scan._levels import Levels
     from memograd._scan._weights import Weights
 
+_LSTM = 2  # what oneDNN calls the cell; it has no other
+_onednn_lstm = torch.ops.aten.mkldnn_rnn_layer.default
+_onednn_lstm_backward = torch.ops.aten.mkldnn_rnn_layer_backward.default
 _LONG = 8  # levels from which a call of the fused kernel pays for rearranging the weights
 
 
@@ -68,12 +73,52 @@ def fused(mode: str, w: Weights, levels: Levels, x: Tensor, h: Tensor, c: Tensor
         Outputs (nodes, R) and, for an LSTM, the memories of the last level.
     """
     inputs = x if levels.source is None else x.index_select(0, levels.source)
-    parents = levels.parent[: levels.starts[1]]
-    states = [s.index_select(0, parents).unsqueeze(0) for s in (h, c) if s is not None]
-    hx = tuple(states) if len(states) > 1 else states[0]
-    flat = [t for t in (w.ih, w.hh, w.b_ih, w.b_hh) if t is not None]
     steps = torch.unflatten(inputs, 0, (len(levels), -1))
+    parents = levels.parent[: levels.starts[1]]
+    first = [s.index_select(0, parents) for s in (h, c) if s is not None]
+    y, last = _cudnn(mode, w, steps, first) if x.is_cuda else _onednn(w, steps, first)
+    return y.flatten(0, 1), last
+
+
+def _cudnn(mode: str, w: Weights, steps: Tensor, first: list[Tensor]) -> tuple[Tensor, Tensor]:
+    states = [s.unsqueeze(0) for s in first]
+    hx = tuple(states) if len(states) > 1 else states[0]
+    flat = [t for t in w if t is not None]
     # cuDNN keeps what backward needs only where it is told that this is training; there is no dropout here.
     y, *last = kernel(mode)(steps, hx, flat, w.b_ih is not None, 1, 0.0, torch.is_grad_enabled(), False, False)
-    y, memories = once_differentiable(y.flatten(0, 1), last[-1][0])
+    y, memories = once_differentiable(y, last[-1][0])
     return y, memories
+
+
+def _onednn(w: Weights, steps: Tensor, first: list[Tensor]) -> tuple[Tensor, Tensor]:
+    zero = steps.new_zeros(w.hh.shape[0]) if w.b_ih is None else None
+    biases = (zero, zero) if w.b_ih is None else (w.b_ih, w.b_hh)
+    return apply(_Fused, w.b_ih is not None, steps, w.ih, w.hh, *biases, *first)
+
+
+class _Fused(torch.autograd.Function):
+    """oneDNN's LSTM, both ways on as many threads as the width is worth."""
+
+    @staticmethod
+    def forward(ctx: Any, biased: bool, steps: Tensor, *weights_and_states: Tensor) -> tuple[Tensor, Tensor]:
+        given = [t.detach() for t in (steps, *weights_and_states)]
+        ctx.biased, ctx.rows, ctx.size = biased, steps.shape[1], given[-1].shape[1]
+        keep = any(ctx.needs_input_grad)
+        # The kernel keeps what backward needs only in grad mode; of detached tensors nothing is recorded.
+        with torch.set_grad_enabled(keep), threads_for(ctx.rows, ctx.size, steps):
+            y, last_h, last_c, workspace = _onednn_lstm(
+                *given, False, [], _LSTM, ctx.size, 1, biased, False, False, keep
+            )
+        ctx.save_for_backward(steps, *weights_and_states, y, last_h, last_c, workspace)
+        return y, last_c
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Any:
+        check_one_backward(*grad_outputs)
+        dy, dc = grad_outputs
+        *saved, workspace = ctx.saved_tensors
+        with torch.no_grad(), threads_for(ctx.rows, ctx.size, dy):
+            grads = _onednn_lstm_backward(
+                *saved, dy, None, dc, False, _LSTM, ctx.size, 1, ctx.biased, True, False, [], False, workspace
+            )
+        return None, *final([g if needed else None for g, needed in zip(grads, ctx.needs_input_grad[1:], strict=True)])

@@ -44,28 +44,6 @@ def apply(function: Any, *args: Any) -> Any:
     return function.apply(*args)
 
 
-def hold(node: Any, place: int, held: object) -> bool:
-    """Let a graph's node hold an object for as long as autograd keeps what the node has saved; say whether it does.
-
-    Args:
-        node: of a ``torch.autograd.Function``.
-        place: of a saved tensor, in its stead; it comes back empty.
-        held: the object.
-    """
-
-    def pack(_: Tensor) -> object:
-        return held
-
-    def unpack(_: object) -> Tensor:
-        return torch.empty(0)
-
-    try:
-        node._raw_saved_tensors[place].register_hooks(pack, unpack)  # noqa: SLF001 - torch has no other way
-    except RuntimeError:  # the caller has hooks of its own on what is saved
-        return False
-    return True
-
-
 def is_readable(x: Any) -> bool:
     """Say whether a value is a tensor whose content can be read: no subclass, no transform, nothing traced."""
     return (

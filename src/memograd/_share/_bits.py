@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from memograd._share._trie import Ints
 
 _WORD = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
-_BLOCK = 1 << 18  # words hashed at once, so that the products stay in cache
+_BLOCK = 1 << 19  # words looked at at once: enough to share among threads, few beside the batch
 
 
 def trie_of(x: Tensor, place: Ints, rows: Rows, root: Ints | None) -> Trie:
@@ -98,9 +98,10 @@ def _odd(n: int) -> Tensor:
 
 
 def _hash(words: Tensor, factor: Tensor) -> Tensor:
-    out = torch.empty(len(words), dtype=torch.int64, device=words.device)
-    for i, block in _blocks(words):
-        out[i : i + len(block)] = (block.to(torch.int64) * factor).sum(1)
+    blocks = [block.to(torch.int64) for _, block in _blocks(words)]
+    # CUDA multiplies no matrices of integers.
+    sums = [(block * factor).sum(1) if block.is_cuda else block.mv(factor) for block in blocks]
+    out = torch.cat(sums) if sums else factor.new_empty(0)
     return out.bitwise_xor_(out >> 32)
 
 
@@ -109,9 +110,17 @@ def _confirmed(words: Tensor, place: Ints, trie: Trie) -> bool:
     stands = np.arange(len(words))
     stands[place] = place[trie.first[trie.node]]
     theirs = on(words.device, stands)
-    return all(torch.equal(block, words.index_select(0, theirs[i : i + len(block)])) for i, block in _blocks(words))
+    copy = words.new_empty(_rows_of_a_block(words), words.shape[1])  # one for all: fresh memory is slow at first touch
+    return all(
+        torch.equal(block, torch.index_select(words, 0, theirs[i : i + len(block)], out=copy[: len(block)]))
+        for i, block in _blocks(words)
+    )
 
 
 def _blocks(words: Tensor) -> Iterator[tuple[int, Tensor]]:
-    step = max(1, _BLOCK // max(words.shape[1], 1))
+    step = _rows_of_a_block(words)
     return ((i, words[i : i + step]) for i in range(0, len(words), step))
+
+
+def _rows_of_a_block(words: Tensor) -> int:
+    return min(len(words), max(1, _BLOCK // max(words.shape[1], 1))) or 1

@@ -3,31 +3,24 @@
 from __future__ import annotations
 
 import copy
+import os
+import signal
 import threading
 
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.promises.small import few
 from tests.scan.batches import ids, inputs, modules, states
+from tests.scan.pairs import CELLS, module
 from torch import nn
 from torch.overrides import TorchFunctionMode
 from torch.utils.flop_counter import FlopCounterMode
 
 from memograd import memo
 
-CELLS = [nn.LSTM, nn.GRU, nn.RNN]
 SPECIAL = [0.0, -0.0, float("nan"), float("inf"), -float("inf"), 1e38, -1e38, 1e-45]
-
-
-def few():
-    table = torch.tensor([[0, 1, 0, 1], [0, 1, 1, 1], [0, 1, 0, 1], [1, 1, 0, 0]])
-    return torch.randn(2, 3, generator=torch.Generator().manual_seed(0))[table]
-
-
-def module(cell=nn.LSTM, **options):
-    torch.manual_seed(0)
-    return cell(3, 4, batch_first=True, **options)
 
 
 @pytest.mark.filterwarnings("ignore:LSTM with projections is not supported with oneDNN")
@@ -114,6 +107,20 @@ def test_under_every_circumstance_it_works_as_plain_does(cell, circumstance):
     allowed = 3e-2 if circumstance == "autocast" else 1e-5
     for one, other in zip(ours, theirs, strict=True):
         torch.testing.assert_close(one, other, rtol=allowed, atol=allowed)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs os.fork")
+def test_a_forked_child_can_go_on():
+    """On one thread, as the workers of a DataLoader do: a child has none of OpenMP's, and torch would wait for them."""
+    mine = memo.scan(module(), engine="levels")
+    mine(few())[0].sum().backward()
+    child = os.fork()
+    if not child:
+        signal.alarm(60)
+        torch.set_num_threads(1)
+        mine(few())[0].sum().backward()
+        os._exit(0)
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_threads_may_share_one_module():

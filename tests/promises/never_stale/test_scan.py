@@ -6,21 +6,11 @@ import copy
 
 import pytest
 import torch
+from tests.promises.small import TABLE, few
+from tests.scan.pairs import CELLS, module
 from torch import nn
 
 from memograd import Shared, memo
-
-CELLS = [nn.LSTM, nn.GRU, nn.RNN]
-TABLE = torch.tensor([[0, 1, 0, 1], [0, 1, 1, 1], [0, 1, 0, 1], [1, 1, 0, 0]])
-
-
-def few():
-    return torch.randn(2, 3, generator=torch.Generator().manual_seed(0))[TABLE]
-
-
-def module(cell=nn.LSTM, **options):
-    torch.manual_seed(0)
-    return cell(3, 4, batch_first=True, **options)
 
 
 def step(m):
