@@ -52,7 +52,7 @@ def test_what_lies_in_memory_that_is_used_again_is_never_read(cell, requires_gra
     first = everything(mine, prompted(requires_grad))
     assert _buffers._idle
     for block in _buffers._idle:
-        block.fill_(0xFF)
+        block.fill(0xFF)
     torch.use_deterministic_algorithms(mode=True)
     try:
         assert same(everything(mine, prompted(requires_grad)), first)
