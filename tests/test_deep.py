@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import contextvars
+import decimal
 import gc
 import random
 import sys
@@ -15,9 +17,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memograd import Memo, memo
+from memograd._ambient._streams import read_streams, set_streams
 from memograd._deep._flight import here
 from memograd._deep._landing import MOST_WAITING, Leave
-from memograd._deep._streams import read_streams, set_streams
 
 
 def depth():
@@ -642,6 +644,34 @@ def test_random_streams_are_those_of_a_run_that_never_began_again(library):
     up = [draw() for _ in range(1501)]
     assert results == [(n, down[1500 - n], up[n]) for n in range(1495, 1501)]
     assert after == draw()
+
+
+def test_a_call_that_left_sees_what_was_entered_between_the_levels():
+    torch = pytest.importorskip("torch")
+    place = contextvars.ContextVar("place", default=0)
+
+    @Memo()
+    def level(n):
+        """Give what is seen here that is not as it was entered above, or nothing."""
+        seen = place.get(), decimal.getcontext().prec, torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")
+        if n < 3000 and seen != (3000 - n, n + 5, n % 2 == 0, n < 10):
+            return f"level {n} sees {seen}"
+        if not n:
+            return ""
+        token = place.set(3001 - n)
+        try:
+            with (
+                torch.set_grad_enabled(n % 2 == 1),
+                torch.autocast("cpu", enabled=n < 11),
+                decimal.localcontext() as own,
+            ):
+                own.prec = n + 4
+                return level(n - 1)
+        finally:
+            place.reset(token)
+
+    assert level(3000) == ""
+    assert (place.get(), torch.is_grad_enabled(), torch.is_autocast_enabled("cpu")) == (0, True, False)
 
 
 def test_streams_are_set_back_to_where_they_were_read():

@@ -26,7 +26,9 @@ NOTE [deep] The rules:
    that it began with, and goes on with those that the call computed meanwhile left behind, so a chain of calls draws
    what it would have drawn. But a remembered call draws nothing, here as anywhere: a body that begins again past calls
    which drew themselves may draw other numbers. Other threads that draw from these streams meanwhile see them move.
-7. A call that needs itself raises `RecursionError`, and so does a recursion without end after about 2,500,000 levels.
+7. A call that left is computed in the surroundings of the place where it was asked for: context variables (those of
+   decimal and numpy, too), torch's grad mode, inference mode, autocast, default dtype. What it sets there ends with it.
+8. A call that needs itself raises `RecursionError`, and so does a recursion without end after about 2,500,000 levels.
 
 What it costs: a body may be begun more than once, and then its effects (printing, counting) happen more than once. If
 `n` calls are computed and `d` of them leave, bodies are begun at most `n + k d` times, where `k` is how many

@@ -89,7 +89,7 @@ class Flight:
         """Run a body at the landing. Raises what it raises, and `Leave` whatever it makes of that."""
         level = self.level
         try:
-            return call.f(*call.args, **call.kwargs)
+            return call.run()
         except KeyboardInterrupt:
             self.leaving = None
             raise

@@ -7,14 +7,15 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from memograd._deep._streams import read_streams, set_streams
+from memograd._ambient._streams import read_streams, set_streams
+from memograd._ambient._surroundings import Surroundings
 from memograd._key import MISSING
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
     from types import TracebackType
 
-    from memograd._deep._streams import State
+    from memograd._ambient._streams import State
     from memograd._key import Key
 
 # Each of them stands for a whole stack, about 130 levels under the default recursion limit.
@@ -24,15 +25,22 @@ MOST_STRAYS = 100
 
 
 class Call:
-    """A call that is to be computed, and the name of its result."""
+    """A call that is to be computed, and the name of its result; where it left from, once it has."""
 
-    __slots__ = ("args", "f", "key", "kwargs")
+    __slots__ = ("args", "f", "key", "kwargs", "surroundings")
 
     def __init__(self, key: Key, f: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         self.key = key
         self.f = f
         self.args = args
         self.kwargs = kwargs
+        self.surroundings: Surroundings | None = None
+
+    def run(self) -> Any:
+        """Run the body, in the surroundings of the place where it was asked for."""
+        if self.surroundings is None:
+            return self.f(*self.args, **self.kwargs)
+        return self.surroundings.run(self.f, *self.args, **self.kwargs)
 
 
 class Leave(BaseException):
@@ -42,6 +50,7 @@ class Leave(BaseException):
         super().__init__()
         self.call = call
         self.streams = read_streams()
+        call.surroundings = Surroundings()
 
     def __str__(self) -> str:
         return f"{self.call.key!r} is missing, and memograd is about to compute it from an emptier stack"

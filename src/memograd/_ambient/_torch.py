@@ -1,0 +1,136 @@
+"""The modes of torch that results depend on: read as cheaply as possible, and entered again.
+
+A wrapped function that can reach torch has them in its key. They seldom change, so reading them is a comparison with
+those that were read last: equal modes are one object.
+"""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import torch
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Generator
+
+_C: Any = torch._C
+_DEVICES = ("cpu", "cuda")
+
+_grad: Callable[[], bool] = _C.is_grad_enabled
+_inference: Callable[[], bool] = _C.is_inference_mode_enabled
+_any_autocast: Callable[[], bool] = _C._is_any_autocast_enabled
+_dtype: Callable[[], torch.dtype] = _C.get_default_dtype
+_deterministic: Callable[[], bool] = _C._get_deterministic_algorithms
+_threads: Callable[[], int] = _C.get_num_threads
+_precision: Callable[[], str] = _C._get_float32_matmul_precision
+_functions: Callable[[], int] = _C._len_torch_function_stack
+_onednn: Callable[[], bool] = _C._get_mkldnn_enabled
+
+
+class Modes(NamedTuple):
+    """What is in force. Equal modes mean that torch computes alike.
+
+    Attributes:
+        autocast: the dtype per device type for which autocast is on.
+        threads: how many; sums over parts round by how many parts there are.
+        cuda: flags that only CUDA reads, empty while it is not in use.
+    """
+
+    grad: bool
+    inference: bool
+    autocast: tuple[tuple[str, torch.dtype], ...]
+    dtype: torch.dtype
+    device: str
+    deterministic: bool
+    precision: str
+    onednn: bool
+    threads: int
+    cuda: tuple[object, ...]
+
+
+_last: Modes | None = None
+
+
+def read_modes() -> Modes:
+    """Read the modes of the moment."""
+    last = _last
+    # One after the other, those that change most often first: a chain costs half of what a tuple of them does.
+    if (
+        last is not None
+        and _grad() is last.grad
+        and not _any_autocast()
+        and not last.autocast
+        and not _functions()
+        and last.device == "cpu"
+        and _inference() is last.inference
+        and _dtype() is last.dtype
+        and _deterministic() is last.deterministic
+        and _threads() == last.threads
+        and _onednn() is last.onednn
+        and _precision() == last.precision
+        and not last.cuda
+        and not torch.cuda.is_initialized()
+    ):
+        return last
+    return _read_all()
+
+
+def _read_all() -> Modes:
+    global _last  # noqa: PLW0603 - a race costs another reading
+    modes = Modes(
+        _grad(),
+        _inference(),
+        tuple((d, torch.get_autocast_dtype(d)) for d in _DEVICES if torch.is_autocast_enabled(d)),
+        _dtype(),
+        _device(),
+        _deterministic(),
+        _precision(),
+        _onednn(),
+        _threads(),
+        _cuda_flags() if torch.cuda.is_initialized() else (),
+    )
+    last = _last
+    if last is not None and modes == last:
+        return last
+    _last = modes
+    return modes
+
+
+def _device() -> str:
+    # Whoever sets a device enters a mode on this stack.
+    return str(torch.get_default_device()) if _functions() else "cpu"
+
+
+def _cuda_flags() -> tuple[object, ...]:
+    cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    return (
+        cudnn.enabled,
+        cudnn.deterministic,
+        cudnn.benchmark,
+        cudnn.allow_tf32,
+        matmul.allow_tf32,
+        matmul.allow_fp16_reduced_precision_reduction,
+        matmul.allow_bf16_reduced_precision_reduction,
+    )
+
+
+@contextmanager
+def under(modes: Modes) -> Generator[None]:
+    """Enter those modes that belong to a thread, and the default dtype and device; leave them as they were."""
+    before = torch.get_default_dtype()
+    with ExitStack() as stack:
+        # Inference mode first: within it, grad mode can be set apart from it.
+        stack.enter_context(torch.inference_mode(modes.inference))
+        stack.enter_context(torch.set_grad_enabled(modes.grad))
+        on = dict(modes.autocast)
+        for device in _DEVICES:
+            if device in on or torch.is_autocast_enabled(device):
+                dtype = on.get(device, torch.get_autocast_dtype(device))
+                stack.enter_context(torch.autocast(device, dtype, enabled=device in on))
+        if modes.device != _device():
+            stack.enter_context(torch.device(modes.device))
+        if modes.dtype is not before:
+            torch.set_default_dtype(modes.dtype)
+            stack.callback(torch.set_default_dtype, before)
+        yield

@@ -1,0 +1,118 @@
+"""The modes of torch are read as they are, equal ones as one object, and can be entered again from elsewhere."""
+
+from __future__ import annotations
+
+import contextlib
+
+import pytest
+import torch
+
+from memograd._ambient._surroundings import Surroundings
+from memograd._ambient._torch import read_modes, under
+
+
+@contextlib.contextmanager
+def default_dtype(dtype):
+    before = torch.get_default_dtype()
+    torch.set_default_dtype(dtype)
+    yield
+    torch.set_default_dtype(before)
+
+
+@contextlib.contextmanager
+def deterministic():
+    torch.use_deterministic_algorithms(mode=True)
+    yield
+    torch.use_deterministic_algorithms(mode=False)
+
+
+@contextlib.contextmanager
+def precision(value):
+    before = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision(value)
+    yield
+    torch.set_float32_matmul_precision(before)
+
+
+@contextlib.contextmanager
+def one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(before + 1)
+    yield
+    torch.set_num_threads(before)
+
+
+ENTERED = {
+    "no grad": torch.no_grad,
+    "inference": torch.inference_mode,
+    "autocast": lambda: torch.autocast("cpu"),
+    "autocast to halves": lambda: torch.autocast("cpu", dtype=torch.float16),
+    "default dtype": lambda: default_dtype(torch.float64),
+    "default device": lambda: torch.device("meta"),
+    "deterministic": deterministic,
+    "precision": lambda: precision("medium"),
+    "without oneDNN": lambda: torch.backends.mkldnn.flags(enabled=False),
+    "another number of threads": one_thread,
+}
+OF_A_THREAD = ["no grad", "inference", "autocast", "autocast to halves", "default dtype", "default device"]
+
+
+@pytest.mark.filterwarnings("ignore:TF32 acceleration")
+@pytest.mark.parametrize("name", ENTERED)
+def test_each_mode_is_told_apart_and_left_again(name):
+    before = read_modes()
+    with ENTERED[name]():
+        inside = read_modes()
+        assert inside != before
+        assert read_modes() == inside
+    assert read_modes() == before
+
+
+def test_all_modes_differ_among_themselves():
+    seen = []
+    for name in OF_A_THREAD:
+        with ENTERED[name]():
+            seen.append(read_modes())
+    assert len(set(seen)) == len(seen)
+
+
+def test_modes_that_have_not_changed_are_one_object():
+    assert read_modes() is read_modes()
+    with torch.no_grad():
+        assert read_modes() is read_modes()
+
+
+@pytest.mark.parametrize("name", OF_A_THREAD)
+def test_what_was_in_force_is_entered_again_and_left_again(name):
+    before = read_modes()
+    with ENTERED[name]():
+        inside = read_modes()
+    with under(inside):
+        assert read_modes() == inside
+    assert read_modes() == before
+
+
+@pytest.mark.parametrize("name", OF_A_THREAD)
+def test_from_within_a_mode_what_was_in_force_outside_is_entered_again(name):
+    outside = read_modes()
+    with ENTERED[name]():
+        inside = read_modes()
+        with under(outside):
+            assert read_modes() == outside
+        assert read_modes() == inside
+
+
+def test_an_error_leaves_the_modes_as_they_were():
+    before = read_modes()
+    with torch.no_grad():
+        inside = read_modes()
+    with pytest.raises(KeyError), under(inside):
+        raise KeyError
+    assert read_modes() == before
+
+
+def test_a_function_runs_in_the_surroundings_of_another_place():
+    with torch.no_grad(), torch.autocast("cpu"):
+        there, modes = Surroundings(), read_modes()
+    assert there.run(read_modes) == modes
+    assert there.run(lambda a, *, b: (a, b), 1, b=2) == (1, 2)
