@@ -107,7 +107,7 @@ def edit_distance(a, b):
 
 
 def test_an_edit_distance_is_right_and_begins_few_bodies_more_than_twice():
-    rng = random.Random(1)  # noqa: S311 - text to compare, no secret
+    rng = random.Random(1)
     a, b = ("".join(rng.choices("abcd", k=300)) for _ in range(2))
     began = 0
 
@@ -498,7 +498,7 @@ def swallow_and_ask_for_something_else(ask):
     try:
         return ask()
     except BaseException:  # noqa: BLE001 - what people write
-        return elsewhere(random.randrange(10**9)) - 10**9  # noqa: S311 - any number
+        return elsewhere(random.randrange(10**9)) - 10**9
 
 
 @memo
@@ -680,11 +680,11 @@ def test_streams_are_set_back_to_where_they_were_read():
     numpy.random.standard_normal()  # leaves a second normal number behind, which is part of the state
     states = read_streams()
     assert set(states) == {"random", "numpy.random", "torch"}
-    first = [random.gauss(), random.random(), numpy.random.standard_normal(3).tolist(), torch.rand(3).tolist()]  # noqa: S311
+    first = [random.gauss(), random.random(), numpy.random.standard_normal(3).tolist(), torch.rand(3).tolist()]
     assert read_streams() != states
     set_streams(states)
     assert read_streams() == states
-    again = [random.gauss(), random.random(), numpy.random.standard_normal(3).tolist(), torch.rand(3).tolist()]  # noqa: S311
+    again = [random.gauss(), random.random(), numpy.random.standard_normal(3).tolist(), torch.rand(3).tolist()]
     assert first == again
 
 
@@ -718,7 +718,7 @@ graphs = st.integers(1, 6).flatmap(
 def test_any_recursion_over_an_acyclic_graph_gives_what_a_loop_gives(graph, max_entries, manner):
     """Nodes ask for random earlier nodes; some raise; bodies swallow or catch; helpers stand between."""
     reach, seed, size, helpers = graph
-    rng = random.Random(seed)  # noqa: S311 - a graph, no secret
+    rng = random.Random(seed)
     edges = {n: [rng.randint(max(0, n - 9), n - 1) for _ in range(rng.randint(1, reach))] for n in range(1, size)}
     failing = {n for n in range(size) if rng.random() < 0.02 and manner == "catch"}
 

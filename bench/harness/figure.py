@@ -14,6 +14,8 @@ if TYPE_CHECKING:
 
 _FORMATS: dict[str, Callable[[float], str]] = {
     "ms": lambda v: f"{v:,.0f} ms" if v >= 10 else f"{v:.2g} ms",
+    "us": lambda v: f"{v:,.1f} µs",
+    "ns": lambda v: f"{v:,.0f} ns",
     "MB": lambda v: f"{v:,.0f} MB" if v >= 10 else f"{v:.2g} MB",
     "x": lambda v: f"{v:.2f}x",
     "%": lambda v: f"{v:.1f} %",
@@ -27,7 +29,7 @@ class Quantity:
 
     Attributes:
         value: in its unit.
-        unit: ms, MB, x, % or none.
+        unit: ms, us, ns, MB, x, % or none.
         at_least, at_most: what was asked for; None where nothing was.
     """
 
@@ -61,6 +63,14 @@ class Quantity:
 
 def ms(seconds: float) -> Quantity:
     return Quantity(1000 * seconds, "ms")
+
+
+def us(seconds: float) -> Quantity:
+    return Quantity(1e6 * seconds, "us")
+
+
+def ns(seconds: float) -> Quantity:
+    return Quantity(1e9 * seconds, "ns")
 
 
 def megabytes(nbytes: float) -> Quantity:

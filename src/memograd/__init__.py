@@ -10,13 +10,24 @@ from typing import TYPE_CHECKING
 
 from memograd._errors import MemogradError, MemogradWarning, NoIdentityError
 from memograd._memo import Memo, memo
+from memograd.fingerprint import Digest, File, fingerprint
 
 if TYPE_CHECKING:
     from memograd._share._shared import Shared
 
 __version__ = "0.1.0"
 
-__all__ = ["Memo", "MemogradError", "MemogradWarning", "NoIdentityError", "Shared", "memo"]
+__all__ = [
+    "Digest",
+    "File",
+    "Memo",
+    "MemogradError",
+    "MemogradWarning",
+    "NoIdentityError",
+    "Shared",
+    "fingerprint",
+    "memo",
+]
 
 
 def __getattr__(name: str) -> object:

@@ -12,19 +12,23 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
+from memograd._copies._keep import Kept
 from memograd._events import listeners
-from memograd._key import MISSING, Binding, Function
+from memograd._explain import Explanation, explain
+from memograd._key import MISSING, Binding
 from memograd._recall import Recall
 from memograd._stats import CacheInfo, Stats, cache_info, stats
+from memograd._subject import Subject
 from memograd.store._memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import RLock
+    from types import CellType
     from typing import Concatenate
 
     from memograd._key import Key
-    from memograd._recall import Store
+    from memograd._recall import Options, Store
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -50,23 +54,22 @@ class Memoized(Protocol[P, R_co]):
     def cached(self, *args: P.args, **kwargs: P.kwargs) -> bool: ...
     def forget(self, *args: P.args, **kwargs: P.kwargs) -> bool: ...
     def stats(self) -> Stats: ...
+    def explain(self, *args: P.args, **kwargs: P.kwargs) -> Explanation: ...
 
 
-def memoize(
-    f: Callable[P, R_co], store: Store, lock: RLock, max_entries: int | None, strict: bool
-) -> Memoized[P, R_co]:
+def memoize(f: Callable[P, R_co], store: Store, lock: RLock, options: Options) -> Memoized[P, R_co]:
     """Wrap a function, a static or a class method. Raises `TypeError` for what cannot be remembered, by name."""
     if isinstance(f, (staticmethod, classmethod)):
-        return _unwrapped(f, lambda inner: memoize(inner, store, lock, max_entries, strict))
+        return _unwrapped(f, lambda inner: memoize(inner, store, lock, options))
     refuse(f)
     binding = Binding(f)
-    function = Function(getattr(f, "__name__", type(f).__name__), binding.names)
-    recall = Recall(f, function, store, lock, max_entries, strict)
+    subject = Subject(f, getattr(f, "__name__", type(f).__name__), binding.names, options.version)
+    recall = Recall(f, subject, store, lock, options)
     wrapper: Any = functools.update_wrapper(_wrapper(recall, binding), f)
     wrapper.__dict__.update(_names(recall, binding))
     if isinstance(store, Memory):
         # When the wrapper is gone nobody can ask for its results. The store is told, and must not keep it alive.
-        weakref.finalize(wrapper, store.orphaned.append, function).atexit = False
+        weakref.finalize(wrapper, store.orphaned.append, subject).atexit = False
     return wrapper
 
 
@@ -92,8 +95,6 @@ def refuse(f: object) -> None:
 
 
 _EXCLUDED = {
-    "iscoroutinefunction": "an async function, whose coroutine can be awaited once; memoize a plain function that it "
-    "awaits the arguments of, or the part of it that computes",
     "isasyncgenfunction": "an async generator function, whose results are used up by being read; memoize a plain "
     "function that returns a list",
     "isgeneratorfunction": "a generator function, whose results are used up by being read; return a list or a tuple",
@@ -110,19 +111,25 @@ def _advice(f: object) -> str:
 
 def _wrapper(recall: Recall, binding: Binding) -> Any:
     """Define the wrapper; what it does is NOTE [hit]."""
+    if _is_async(recall.f):
+        body = f"    $values = {binding.values}\n    return await $answer({binding.call}, $values)"
+        return binding.define(recall.subject.name, body, "async ", answer=recall.answer_async, nothing={})
     look, touches = _quick(recall)
     # Variadic arguments are never plain, and a foreign mapping must see a `Key`: both take the long way at once.
     # To look with a tuple of the arguments asks for their hash, which is what such a function is called for.
-    asked_for = recall.function.name in {"__hash__", "__eq__"}
-    body = _HIT if binding.probe and look is not None and not asked_for else _PLAIN
+    subject = recall.subject
+    asked_for = subject.name in {"__hash__", "__eq__"}
+    quick = binding.probe and look is not None and not asked_for and recall.options.mode.looks
+    body = _HIT if quick and not recall.options.verify else _PLAIN
     touch = "; ".join(f"$touch_{index}($key)" for index in range(len(touches))) or "pass"
     guard = "with $lock:" if _FREE_THREADED else "if True:"
-    return binding.define(
-        recall.function.name,
+    wrapper = binding.define(
+        subject.name,
         body.format(probe=binding.probe, call=binding.call, values=binding.values, touch=touch, guard=guard),
-        function=recall.function,
+        current=subject.current,
         look=look,
         missing=MISSING,
+        kept=Kept,
         counts=recall.counts,
         listeners=listeners,
         lock=recall.lock,
@@ -131,20 +138,40 @@ def _wrapper(recall: Recall, binding: Binding) -> Any:
         nothing={},
         **{f"touch_{index}": touch for index, touch in enumerate(touches)},
     )
+    cells = dict(zip(wrapper.__code__.co_freevars, wrapper.__closure__ or (), strict=True))
+    if (cell := cells.get(f"{binding.mark}current")) is not None:
+        subject.listeners.append(functools.partial(_renew, cell, subject))
+    return wrapper
 
 
-# NOTE [hit] Looking with a plain tuple finds the `Key` that it is equal to; only plain values are ever found so.
+def _is_async(f: Callable[..., Any]) -> bool:
+    import inspect
+
+    return any(inspect.iscoroutinefunction(each) for each in (f, type(f).__call__))
+
+
+def _renew(cell: CellType, subject: Subject) -> None:
+    cell.cell_contents = subject.current
+
+
+# NOTE [hit] First the version is asked for: it is given while code, globals and modes are as they were. Looking with a
+# plain tuple finds the `Key` that it is equal to; only plain values are ever found so.
 # An argument without a hash, and an entry that another thread evicts between two lines, raise: the long way answers.
 # Under the GIL each line is atomic, the count too (no other thread runs within it); without, the lock makes them so.
 _HIT = """\
-    $key = {probe}
+    $key = None
     try:
         {guard}
-            $value = $look($key, $missing)
-            if $value is not $missing and not $listeners:
-                {touch}
-                $counts.hits += 1
-                return $value
+            $function = $current()
+            if $function is not None:
+                $key = {probe}
+                $value = $look($key, $missing)
+                if $value is not $missing:
+                    if $type($value) is not $kept and not $listeners:
+                        {touch}
+                        $counts.hits += 1
+                        return $value
+                    $key = None
     except $error: pass
     $values = {values}
     return $answer({call}, $values, None if $listeners else $key)
@@ -167,7 +194,7 @@ def _quick(recall: Recall) -> tuple[Callable[..., Any] | None, list[Callable[[An
 
 def _names(recall: Recall, binding: Binding) -> dict[str, Any]:
     """Make what the wrapper carries: functools' names, and ours."""
-    bind = functools.cache(lambda: binding.define(recall.function.name, f"    return {binding.values}"))
+    bind = functools.cache(lambda: binding.define(recall.subject.name, f"    return {binding.values}"))
 
     def cache_key(*args: Any, **kwargs: Any) -> Key:
         """Give the key of a call. Raises `NoIdentityError` for an argument that has no content identity."""
@@ -181,7 +208,12 @@ def _names(recall: Recall, binding: Binding) -> dict[str, Any]:
         """Remove the result of a call; tell whether there was one."""
         return recall.forget(bind()(*args, **kwargs))
 
+    def explain_call(*args: Any, **kwargs: Any) -> Explanation:
+        """Explain why a call is, or is not, remembered: what its key is made of, and what was said of the function."""
+        return explain(recall, bind()(*args, **kwargs))
+
     return {
+        "explain": explain_call,
         "cache_info": functools.partial(cache_info, recall),
         "cache_clear": recall.clear,
         "cache_parameters": lambda: {"maxsize": recall.max_entries, "typed": True},

@@ -12,7 +12,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, cast
 
 from memograd._errors import SOURCE, NoIdentityError
-from memograd.fingerprint._content import identify
+from memograd.fingerprint._content import REACHED, identify
 from memograd.fingerprint._form import Unidentified
 
 if TYPE_CHECKING:
@@ -38,13 +38,17 @@ CONTENT = _Sentinel("CONTENT")
 
 
 class Function:
-    """Whose key a key is: a wrapped function, known by identity, with the names of its parameters."""
+    """Whose key a key is: a version of a wrapped function, known by identity, with the names of what keys tell of it.
 
-    __slots__ = ("__weakref__", "name", "parameters")
+    `family` is what all versions of a function have in common.
+    """
 
-    def __init__(self, name: str, parameters: Sequence[str]) -> None:
+    __slots__ = ("__weakref__", "family", "name", "parameters")
+
+    def __init__(self, name: str, parameters: Sequence[str], family: object = None) -> None:
         self.name = name
         self.parameters = tuple(parameters)
+        self.family = self if family is None else family
 
     def __repr__(self) -> str:
         return self.name
@@ -98,6 +102,24 @@ def key_of(function: Function, values: Sequence[object]) -> Key:
     return Key(cells)
 
 
+def cells_of(name: str, reads: Sequence[tuple[str, object]]) -> tuple[object, ...]:
+    """Make the cells of values that code reads: a lock, a file, a socket stand for themselves, in this process.
+
+    Args:
+        name: of the function.
+        reads: the way to each value, and the value.
+    """
+    return tuple(cell for path, value in reads for cell in (CONTENT, _read(name, path, value)))
+
+
+def _read(name: str, path: str, value: object) -> object:
+    try:
+        return identify(value, REACHED)
+    except Unidentified as error:
+        message = f"{name}(): {path}{error.path}, which it reads, is {error.reason}"
+        raise NoIdentityError(message) from error.__cause__
+
+
 def _content(function: Function, index: int, value: object) -> object:
     try:
         return identify(value)
@@ -144,11 +166,14 @@ class Binding:
             parameter = parameter.replace(default=_Sentinel(name))
         return parameter.replace(annotation=parameter.empty)
 
-    def define(self, name: str, body: str, **names: object) -> Any:
-        """Define a function with f's parameters, in f's module. What begins with `$` in `body` is one of `names`."""
+    def define(self, name: str, body: str, prefix: str = "", /, **names: object) -> Any:
+        """Define a function with f's parameters, in f's module. What begins with `$` in `body` is one of `names`.
+
+        `prefix` stands in front of its `def`: "async ".
+        """
         names = {**{self.mark + key: value for key, value in names.items()}, f"{self.mark}type": type}
         names.update(self.defaults)
-        inner = indent(f"def call{self.parameters}:\n{body.replace('$', self.mark)}", "    ")
+        inner = indent(f"{prefix}def call{self.parameters}:\n{body.replace('$', self.mark)}", "    ")
         source = f"def define({', '.join(names)}):\n{inner}\n    return call"
         space: dict[str, Any] = {}
         exec(compile(source, SOURCE, "exec"), space)  # noqa: S102 - the source holds names of parameters only

@@ -6,9 +6,13 @@
 from __future__ import annotations
 
 from collections.abc import MutableMapping
+from os import environ
 from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
 
 from memograd._call import memoize
+from memograd._draws import RNG
+from memograd._mode import mode_of
+from memograd._recall import Options
 from memograd.store._lock import new_lock
 from memograd.store._memory import Memory
 
@@ -72,6 +76,12 @@ class Memo:
         max_entries: int | None = None,
         max_bytes: int | None = None,
         strict: bool | None = None,
+        version: str | None = None,
+        rng: str = "replay",
+        copy: bool = True,
+        mode: str = "use",
+        always: bool = False,
+        verify: float = 0.0,
     ) -> Callable[[Callable[P, R]], Memoized[P, R]]: ...
     def __call__(
         self,
@@ -81,25 +91,43 @@ class Memo:
         max_entries: int | None = None,
         max_bytes: int | None = None,
         strict: bool | None = None,
+        version: str | None = None,
+        rng: str = "replay",
+        copy: bool = True,
+        mode: str = "use",
+        always: bool = False,
+        verify: float = 0.0,
     ) -> Any:
         """Remember the results of a function: a second call with the same arguments is not computed.
 
         The arguments are compared by exact type and content, nested too: 1, 1.0 and True differ, and so do 0.0 and
         -0.0; lists, dictionaries (in their order), sets, dataclasses, arrays and tensors are compared by what they
-        hold at the time of the call. A hashable value of any other type stands for itself, by its own `__eq__`.
-        However arguments are passed (by position, by keyword, by default), equal calls are one call. Methods work:
-        `self` is an argument. Exceptions are not remembered, None is.
+        hold at the time of the call, and so are objects, modules and functions, their code included. However arguments
+        are passed (by position, by keyword, by default), equal calls are one call. Methods work: `self` is an argument.
+        Exceptions are not remembered, None is.
 
-        What comes back is the object that was computed, not a copy: change a returned list or tensor, and the next
-        call returns it changed. A recursion may be as deep as it likes (`fibonacci(100_000)`), under any recursion
-        limit; a body far down may then be begun twice.
+        The function's own code counts, and the functions, classes and globals that it reaches; the modes of torch
+        where it can reach torch; the states of the random streams that it draws from, which a hit moves, too.
+
+        What can be changed comes back as a copy. Gradients flow through hits for as long as a result is in use. A
+        recursion may be as deep as it likes (`fibonacci(100_000)`), under any recursion limit; a body far down may then
+        be begun twice. Of threads, and of tasks, that ask for one result at once, one computes.
 
         Args:
-            f: a function or method; without it, a decorator with the options below is given.
+            f: a function or method, async or not; without it, a decorator with the options below is given.
             store: keep this function's results in a mapping of your own.
             max_entries: the most results to hold; the least recently used goes first.
             max_bytes: give this function a memory of its own, of so many bytes.
             strict: raise for an argument without identity in place of computing and warning once.
+            version: what the code is, in your words, in place of looking at it: change it when the code changes.
+            rng: of a function that draws from a global random stream (`random`, `numpy.random`, `torch`): `"replay"`
+                remembers a result for the stream's state, and a hit leaves the stream where the call would have;
+                `"freeze"` gives the first draw for ever; `"refuse"` does not remember it.
+            copy: give each caller a copy of a result that can be changed; False for callers who promise not to.
+            mode: `"use"`; `"refresh"` computes and stores anew, `"read"` stores nothing, `"off"` is the plain function.
+                So does `MEMOGRAD=off` in the environment for all of them.
+            always: keep remembering where it does not pay, too.
+            verify: the part of all hits to compute again and compare, 0.01 say; what differs is said and not given.
 
         Returns:
             A function with f's signature, and, by functools' names, `cache_info()`, `cache_clear()`,
@@ -107,7 +135,7 @@ class Memo:
             `stats()`. Its `copy` and `deepcopy` are itself.
 
         Raises:
-            TypeError: f is async, a generator function, a module or no function; the message says what to write.
+            TypeError: f is a generator function, a module or no function; the message says what to write.
 
         Example:
             >>> from memograd import memo
@@ -120,13 +148,15 @@ class Memo:
             CacheInfo(hits=48, misses=51, maxsize=None, currsize=51)
         """
         _check("memo", store, max_entries, max_bytes)
+        _check_words(version, rng)
         if store is None:
             store = self.store if max_bytes is None else Memory(max_bytes, self._lock)
         entries = self._max_entries if max_entries is None else max_entries
         strictly = self._strict if strict is None else strict
+        options = Options(entries, strictly, version, rng, copy, mode_of(mode, environ), always, verify)
 
         def decorate(f: Callable[P, R]) -> Memoized[P, R]:
-            return memoize(f, store, self._lock, entries, strictly)
+            return memoize(f, store, self._lock, options)
 
         return decorate if f is None else decorate(f)
 
@@ -170,6 +200,13 @@ def _check(who: str, store: object, max_entries: object, max_bytes: object) -> N
             raise TypeError(f"{who}() got {name}={bound!r}, expected an int or None; write {name}=1000")
         if bound is not None and bound < 0:
             raise ValueError(f"{who}() got {name}={bound}, expected 0 or more; write {name}=None for no bound")
+
+
+def _check_words(version: object, rng: object) -> None:
+    if version is not None and not isinstance(version, str):
+        raise TypeError(f"memo() got version={version!r}, expected a str; write version={str(version)!r}")
+    if rng not in RNG:
+        raise ValueError(f"memo() got rng={rng!r}, expected one of {', '.join(map(repr, RNG))}")
 
 
 memo = Memo()

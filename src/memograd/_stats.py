@@ -32,7 +32,7 @@ def cache_info(recall: Recall) -> CacheInfo:
     """Count hits, misses and entries of one function."""
     with recall.lock:
         store, counts = recall.store, recall.counts
-        size = store.count_of(recall.function) if isinstance(store, Memory) else len(recall.keys())
+        size = store.count_of(recall.subject) if isinstance(store, Memory) else len(recall.keys())
         return CacheInfo(counts.hits, counts.misses, recall.max_entries, size)
 
 

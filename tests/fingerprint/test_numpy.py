@@ -7,6 +7,7 @@ import itertools
 import pytest
 
 from memograd import Memo
+from memograd.fingerprint import fingerprint
 from memograd.fingerprint._content import identify
 from memograd.fingerprint._form import Unidentified
 
@@ -85,14 +86,48 @@ def test_a_mapped_file_has_the_content_of_the_file(tmp_path):
     [
         np.ma.array([1]),
         np.recarray(1, [("a", "i4")]),
-        np.random.default_rng(1),
-        np.random.RandomState(1),
+        np.frompyfunc(abs, 1, 1),
         np.zeros(1, [("a", object)]),
     ],
 )
 def test_what_hides_more_than_its_elements_is_refused(value):
     with pytest.raises(Unidentified):
         identify([value])
+
+
+@pytest.mark.parametrize(
+    "make", [np.random.default_rng, np.random.RandomState, np.random.PCG64, np.random.MT19937, np.random.SeedSequence]
+)
+def test_a_random_stream_is_its_state(make):
+    assert identify(make(1)) == identify(make(1)) != identify(make(2))
+
+
+def test_a_draw_and_a_spawn_change_what_a_generator_is():
+    generator, same = np.random.default_rng(1), np.random.default_rng(1)
+    contents = [identify(generator)]
+    for change in (lambda g: g.random(), lambda g: g.integers(3, dtype="i4"), lambda g: g.spawn(1)):
+        change(generator)
+        contents.append(identify(generator))
+        change(same)
+        assert identify(same) == contents[-1]
+    assert len(set(contents)) == 4
+
+
+@pytest.mark.parametrize(
+    "view", [np.asfortranarray, lambda a: np.repeat(a, 2, axis=0)[::2], lambda a: a[::-1].copy()[::-1]]
+)
+@pytest.mark.parametrize("dtype", ["f4", "O", "U3"])
+def test_the_fingerprint_of_an_array_is_the_same_for_every_layout(view, dtype):
+    array = np.arange(60).reshape(3, 4, 5).astype(dtype)
+    assert fingerprint(view(array)) == fingerprint(array) != fingerprint(array[::-1])
+    assert fingerprint(array) != fingerprint(array.reshape(3, 20))
+
+
+def test_the_fingerprint_of_a_mapped_array_is_that_of_the_array(tmp_path):
+    np.save(tmp_path / "a.npy", np.arange(10))
+    mapped = np.load(tmp_path / "a.npy", mmap_mode="r")
+    assert fingerprint(mapped) == fingerprint(np.arange(10))
+    assert identify(mapped) != identify(np.arange(10))
 
 
 def test_an_object_array_names_the_path_to_what_has_no_identity():

@@ -68,3 +68,15 @@ def test_threads_do_not_write_into_one_anothers_scratch_memory(cell):
     for thread in threads:
         thread.join()
     assert not wrong
+
+
+@pytest.mark.parametrize("cell", CELLS)
+@pytest.mark.parametrize("widths", [[1] * 300, [3, 9, 9, 81, 400], [400, 400, 400]])
+def test_a_gradient_that_comes_in_is_read_where_it_lies_and_left_as_it_is(cell, widths):
+    torch.manual_seed(0)
+    y, _ = memo.scan(cell(8, 16, batch_first=True), engine="levels")(branching(widths, 8, max(widths)), shared=True)
+    dy = torch.randn_like(y.values)
+    kept = dy.clone()
+    for _ in range(2):
+        y.values.backward(dy, retain_graph=True)
+    assert torch.equal(dy, kept)

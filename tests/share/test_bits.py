@@ -161,9 +161,9 @@ def test_rows_of_no_columns_are_all_equal():
 
 
 def test_no_random_stream_is_touched():
-    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002 - the global one
+    before = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     trie_over(torch.randn(4, 3, 2, generator=torch.Generator().manual_seed(1)), Rows.of(np.full(4, 3)))
-    after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()  # noqa: NPY002
+    after = torch.get_rng_state(), np.random.get_state()[1].tolist(), random.getstate()
     assert torch.equal(before[0], after[0])
     assert before[1:] == after[1:]
 

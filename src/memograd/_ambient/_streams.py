@@ -8,15 +8,16 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterable
 
 State = tuple[Any, ...]
 
 
-def read_streams() -> dict[str, State]:
-    """Read the state of every global stream, as values that compare."""
+def read_streams(names: Iterable[str] | None = None) -> dict[str, State]:
+    """Read the states of global streams, all or those named, as values that compare."""
     states: dict[str, State] = {}
-    for name, (read, _) in _STREAMS.items():
+    for name in _STREAMS if names is None else names:
+        read, _ = _STREAMS[name]
         if _loaded(name):
             # Under a fake tensor mode, say, torch does not show its state: there is none to set back, then.
             with suppress(Exception):

@@ -14,7 +14,7 @@ import torch
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
 
-_C: Any = torch._C
+_C: Any = torch._C  # pyright: ignore[reportPrivateUsage]
 _DEVICES = ("cpu", "cuda")
 
 _grad: Callable[[], bool] = _C.is_grad_enabled

@@ -36,10 +36,11 @@ class Flight:
     unwound. handed: what the landing computed, by key.
     """
 
-    __slots__ = ("floor", "handed", "known", "landing", "leaving", "level", "stride")
+    __slots__ = ("floor", "handed", "known", "landing", "leaving", "level", "reads", "stride")
 
     def __init__(self) -> None:
         self.known: dict[Key, Any] = {}
+        self.reads: dict[object, Any] = {}
         self.level = 0
         self.floor = min(getrecursionlimit() // 4, LANDING)
         self.stride = STRIDE
@@ -59,6 +60,12 @@ class Flight:
         if looked_at and _reaches(self.floor):
             return self.land(call) if self.landing is None else self.leave(call)
         return MISSING
+
+    def go_on(self, level: int) -> None:
+        """Note that the body of a level has returned; it has not where it was to be unwound, whatever it gave."""
+        if self.leaving is not None:
+            raise self.leaving
+        self.level = level - 1
 
     def judge(self, error: Exception, call: Call) -> None:
         """Leave where a body has failed for want of frames; it has not if that came from the landing itself."""
@@ -108,11 +115,11 @@ class _Here(threading.local):
 here = _Here()
 
 
-def outermost(f: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-    """Call `f`, the first memoized function in progress in this thread."""
-    here.flight = Flight()
+def outermost(f: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Flight]:
+    """Call `f`, the first memoized function in progress in this thread; give its value and what was known then."""
+    here.flight = flight = Flight()
     try:
-        return f(*args, **kwargs)
+        return f(*args, **kwargs), flight
     finally:
         here.flight = None
 

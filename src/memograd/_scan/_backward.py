@@ -13,13 +13,14 @@ import torch
 from torch import Tensor
 
 from memograd._scan._buffers import lend
-from memograd._scan._levels import FAN, Levels, inputs
+from memograd._scan._levels import Levels, inputs
 from memograd._scan._threads import threads_for
 from memograd._share._sums import sum_of_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from memograd._scan._cells import Views
     from memograd._scan._forward import Run
 
 
@@ -48,100 +49,127 @@ class Backward:
     ) -> None:
         assert run.factors is not None
         w, x, self._factors = run.w, run.x, run.factors
-        self.run, self.levels, self.node, self.dy, self.dc = run, levels, node, dy, dc
+        self.run, self.levels, self.node, self.dc = run, levels, node, dc
+        self.dy = x.new_zeros(1, 1).expand(levels.nodes, run.y.shape[1]) if dy is None else dy
         self.ih, self.hh = torch.zeros_like(w.ih), torch.zeros_like(w.hh)
         self.b_x, self.b_h, self.hr = _zeros(w.b_x), _zeros(w.b_h), _zeros(w.hr)
         self._table = x.new_zeros(len(x), w.ih.shape[0]) if run.distinct else None
         self.dx = x.new_zeros(x.shape) if wants_x else None
         self._multiplied: set[int] = set()  # levels that branch so widely that their share is formed per parent
-        self._dh = self._incoming(len(levels) - 1)
-        self._dmemory = self._incoming_memory(len(levels) - 1, None)
+        self._dh, self._dmemory = self._last()
         self._run()
         self.dh0, self.dc0 = self._dh, self._dmemory
+
+    def _last(self) -> tuple[Tensor, Tensor | None]:
+        """Give the gradients of the last level's outputs and memories, both from outside alone."""
+        level, run = len(self.levels) - 1, self.run
+        dh = self.dy[self.levels.at[level]] if level >= 0 else self._of_roots()
+        if not run.cell.has_memory:
+            return dh, None
+        return dh, self._add_given_out(level, run.x.new_zeros(len(dh), run.w.size))
 
     def _run(self) -> None:
         levels, run = self.levels, self.run
         lent = lend(levels.widest_chunk, run.cell.grads * run.w.size, run.x)
-        for chunk in reversed(list(levels.chunks())):
+        for chunk in reversed(levels.chunks):
             first, last = levels.span(chunk)
             grads = lent[: last - first]
-            with threads_for(levels.widest(chunk), run.w.size, run.x):
-                for level in reversed(chunk):
-                    a, b = levels.starts[level], levels.starts[level + 1]
-                    self._level(level, grads[a - first : b - first])
+            self._chunk(chunk, self._of_nodes(self._factors, first, last), grads)
             self._products(chunk, grads)
         if self._table is not None:
             self._distinct_products(self._table)
 
-    def _level(self, level: int, grads: Tensor) -> None:
-        """Take the gradients of a level back to its parents'."""
-        run, w = self.run, self.run.w
-        dh = self._dh
-        if w.hr is not None:
+    def _chunk(self, chunk: range, factors: Tensor, grads: Tensor) -> None:
+        """Take the steps back of some levels, the last one first."""
+        levels, run = self.levels, self.run
+        views = [levels.cut(v, chunk) for v in run.cell.behind(factors, grads)]
+        through = levels.cut(grads[:, run.w.h_columns], chunk)
+        steps = zip(chunk, self._outside(chunk), through, zip(*views, strict=True), strict=True)
+        with threads_for(levels.widest(chunk), run.w.size, run.x):
+            for step in reversed(list(steps)):
+                self._level(*step)
+
+    def _level(self, level: int, outside: Tensor, through: Tensor, views: Views) -> None:
+        """Take the gradients of a level back to its parents'.
+
+        Args:
+            level: the level.
+            outside: gradient from outside of the outputs of the level before.
+            through: the gradients before the product with the hidden state, when the cell has formed them.
+            views: of the cell's step back.
+        """
+        dh, hr = self._dh, self.run.w.hr
+        if hr is not None:
             self._project(level, dh)
-            dh = dh @ w.hr
-        past = run.cell.back(dh, self._dmemory, self._of_nodes(self._factors, level), grads)
-        parent = self.levels.parents(level)
-        through = grads[:, w.h_columns]
-        incoming = self._incoming(level - 1)
-        self._dmemory = self._incoming_memory(level - 1, self._dmemory)
-        if past is not None:
-            self._add_to_parents(incoming, level, dh * past)
-        if parent is not None and len(grads) > FAN * len(incoming):
-            summed = self.levels.onto_parents(level, through)
-            incoming.addmm_(summed, w.hh)
-            if self.node is None:
-                self.hh.addmm_(summed.t(), self._before(level))
-                self._multiplied.add(level)
-        elif parent is None:
-            incoming[: len(grads)].addmm_(through, w.hh)
-        else:
-            incoming.add_(self.levels.onto_parents(level, through @ w.hh))
-        self._dh = incoming
+            dh = dh @ hr
+        past = self.run.cell.back(views, dh, self._dmemory)
+        arriving = None if past is None else dh * past
+        onto = self._onto_same if self.levels.straight[level] else self._onto_parents
+        self._dh = onto(level, outside, arriving, through)
+        if self._dmemory is not None:
+            self._dmemory = self._memory_before(level, self._dmemory)
 
-    def _incoming(self, level: int) -> Tensor:
-        """Give the gradient of a level's outputs that comes from outside; level -1 is the first state."""
-        if level < 0 or self.dy is None:
-            return self.run.x.new_zeros(self.levels.width(level), self.run.y.shape[1])
-        return self.dy[self.levels.at[level]].clone()
+    def _onto_same(self, level: int, outside: Tensor, arriving: Tensor | None, through: Tensor) -> Tensor:
+        """Add up the gradient of the level before, of which the first nodes have a child each and the rest none."""
+        n, before = self.levels.widths[level], self.levels.widths_before[level]
+        total = outside if n == before else outside[:n]
+        hh = self.run.w.hh
+        total = torch.addmm(total, through, hh) if arriving is None else arriving.add_(total).addmm_(through, hh)
+        return total if n == before else torch.cat((total, outside[n:]))
 
-    def _add_to_parents(self, total: Tensor, level: int, arriving: Tensor) -> None:
-        """Add what arrives from a level's nodes to their parents' ``total``."""
-        if self.levels.straight[level]:
-            total[: len(arriving)].add_(arriving)
-        else:
-            total.add_(self.levels.onto_parents(level, arriving))
+    def _onto_parents(self, level: int, outside: Tensor, arriving: Tensor | None, through: Tensor) -> Tensor:
+        """Add up the gradient of the level before, each node's from its children."""
+        levels, hh = self.levels, self.run.w.hh
+        total = outside if arriving is None else levels.onto_parents(level, arriving).add_(outside)
+        if not levels.fans(level):
+            return levels.onto_parents(level, through @ hh).add_(total)
+        summed = levels.onto_parents(level, through)
+        if self.node is None:
+            self.hh.addmm_(summed.t(), self._before(level))
+            self._multiplied.add(level)
+        return torch.addmm(total, summed, hh)
 
-    def _incoming_memory(self, level: int, below: Tensor | None) -> Tensor | None:
-        """Sum the gradients of a level's memories: from outside and from the level below."""
-        if not self.run.cell.has_memory:
-            return None
-        levels, size = self.levels, self.run.w.size
-        width = levels.width(level)
-        if below is None:
-            total = self.run.x.new_zeros(width, size)
-        elif not levels.straight[level + 1]:
-            total = levels.onto_parents(level + 1, below)
-        elif len(below) == width:
+    def _outside(self, chunk: range) -> list[Tensor]:
+        """Give the gradients from outside of the outputs of the level before each."""
+        levels = range(max(chunk.start - 1, 0), chunk.stop - 1)
+        first, last = self.levels.span(levels)
+        given = self.levels.cut(self.dy[first:last], levels) if levels else ()
+        return [*given] if chunk.start else [self._of_roots(), *given]
+
+    def _of_roots(self) -> Tensor:
+        """Give the gradient from outside of the first states: none."""
+        return self.run.x.new_zeros(self.levels.roots, self.run.y.shape[1])
+
+    def _memory_before(self, level: int, below: Tensor) -> Tensor:
+        """Sum the gradients of the memories of the level before: from the level and from outside."""
+        levels = self.levels
+        n, before = levels.widths[level], levels.widths_before[level]
+        if not levels.straight[level]:
+            total = levels.onto_parents(level, below)
+        elif n == before:
             total = below
         else:
-            total = self.run.x.new_zeros(width, size)
-            total[: len(below)] = below
+            total = torch.cat((below, below.new_zeros(before - n, below.shape[1])))
+        return self._add_given_out(level - 1, total)
+
+    def _add_given_out(self, level: int, total: Tensor) -> Tensor:
+        """Add the gradients of those memories of a level that were given out."""
+        levels = self.levels
         if level >= 0 and self.dc is not None:
             i, j = levels.ends_starts[level], levels.ends_starts[level + 1]
-            total.index_add_(0, levels.ends[i:j] - levels.starts[level], self.dc[i:j])
+            if i < j:
+                total.index_add_(0, levels.ends[i:j] - levels.starts[level], self.dc[i:j])
         return total
 
-    def _of_nodes(self, values: Tensor, level: int) -> Tensor:
-        """Give what the forward pass kept of its nodes, for each node or position of a level."""
-        here = self.levels.at[level]
-        return values[here] if self.node is None else values.index_select(0, self.node[here])
+    def _of_nodes(self, values: Tensor, first: int, last: int) -> Tensor:
+        """Give what the forward pass kept of its nodes, for some nodes or positions."""
+        return values[first:last] if self.node is None else values.index_select(0, self.node[first:last])
 
     def _project(self, level: int, dh: Tensor) -> None:
         """Add a level's share to the gradient of the projection."""
         assert self.run.inner is not None
         assert self.hr is not None
-        self.hr.addmm_(dh.t(), self._of_nodes(self.run.inner, level))
+        self.hr.addmm_(dh.t(), self._of_nodes(self.run.inner, *self.levels.span(range(level, level + 1))))
 
     def _products(self, chunk: range, grads: Tensor) -> None:
         """Add a chunk's share to the gradients of the weights and of the input."""

@@ -4,8 +4,8 @@ A cell's forward step keeps, instead of its activations, the *factors* by which 
 incoming gradient: where autograd would save i, f, g, o, c and tanh(c) of an LSTM and multiply them anew, the
 products are formed once while everything is in cache. They take as many bytes, and the backward step is left with
 one multiplication a gate and one matrix product. What the recurrence itself does not wait for is done for many
-steps at once (``finish``). Gates: Hochreiter & Schmidhuber 1997 (LSTM), Cho et al. 2014 (GRU),
-in PyTorch's order and form.
+steps at once: cutting matrices into gates (``ahead``, ``behind``), forming the factors (``finish``). Gates: Hochreiter
+& Schmidhuber 1997 (LSTM), Cho et al. 2014 (GRU), in PyTorch's order and form.
 
 NOTE [ Columns ] ``grads`` of a step is one matrix whose columns ``x_columns`` belong to the input's product and
 ``h_columns`` to the hidden state's. They differ for the GRU alone, whose candidate n reads the hidden state through
@@ -14,7 +14,7 @@ the reset gate: its columns are n, r, z, h_n, so that (n, r, z) and (r, z, h_n) 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from typing import ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
@@ -23,6 +23,9 @@ from memograd._scan._torch import split
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
+
+
+Views: TypeAlias = tuple[Tensor, ...]
 
 
 class Cell:
@@ -65,40 +68,59 @@ class Cell:
         return w
 
     @staticmethod
-    def step(gx: Tensor, gh: Tensor, state: Tensor, out: Tensor, notes: Tensor) -> Tensor | None:
-        """Take one step.
+    def ahead(gx: Tensor, gh: Tensor, notes: Tensor) -> Views:
+        """Cut what steps write into the views, (n, k H) each, that ``step`` and ``finish`` take.
 
         Args:
-            gx: (n, gates H) the input's product, overwritten; the hidden state's is in it where ``merged``.
+            gx: (n, gates H) the input's product; the hidden state's is in it where ``merged``.
             gh: (n, gates H) the hidden state's product (not read where ``merged``).
-            state: (n, H) the state that the step starts from: c where ``has_memory``, else h.
-            out: (n, H) receives the output h.
-            notes: (n, notes H) receives what ``finish`` needs besides.
-
-        Returns:
-            (n, H) the new c where ``has_memory``, a view of ``notes``.
+            notes: (n, notes H) for what ``finish`` needs besides.
         """
         raise AssertionError("a cell without a step")
 
     @staticmethod
-    def finish(gx: Tensor, gh: Tensor, out: Tensor, notes: Tensor, factors: Tensor) -> None:
+    def step(views: Views, state: Tensor, out: Tensor) -> Tensor | None:
+        """Take one step.
+
+        Args:
+            views: of the step, overwritten.
+            state: (n, H) the state that the step starts from: c where ``has_memory``, else h.
+            out: (n, H) receives the output h.
+
+        Returns:
+            (n, H) the new c where ``has_memory``, one of ``views``.
+        """
+        raise AssertionError("a cell without a step")
+
+    @staticmethod
+    def finish(views: Views, out: Tensor, factors: Tensor) -> None:
         """Form the factors of many steps.
 
         Args:
-            gx, gh, out, notes: as ``step`` left them; ``gx``, ``gh`` and ``notes`` are overwritten.
+            views: of the steps as ``step`` left them, overwritten.
+            out: (n, H) their outputs.
             factors: (n, saved H) receives the factors.
         """
         raise AssertionError("a cell without a derivative")
 
     @staticmethod
-    def back(dh: Tensor, dc: Tensor | None, factors: Tensor, grads: Tensor) -> Tensor | None:
+    def behind(factors: Tensor, grads: Tensor) -> Views:
+        """Cut what steps back read and write into the views, (..., n, k H) each, that ``back`` takes.
+
+        Args:
+            factors: (n, saved H) what ``finish`` formed.
+            grads: (n, grads H) receives the gradients before the products.
+        """
+        raise AssertionError("a cell without a derivative")
+
+    @staticmethod
+    def back(views: Views, dh: Tensor, dc: Tensor | None) -> Tensor | None:
         """Turn the gradient of the output into that of the products.
 
         Args:
+            views: of the step.
             dh: (n, H) gradient of h.
             dc: (n, H) gradient of the new c, overwritten by that of the state before.
-            factors: (n, saved H) what ``finish`` formed.
-            grads: (n, grads H) receives the gradients before the products.
 
         Returns:
             (n, H) the factor by which ``dh`` reaches the hidden state before past the products, or None.
@@ -113,24 +135,25 @@ class LSTM(Cell):
     has_memory = True
 
     @staticmethod
-    def step(gx: Tensor, gh: Tensor, state: Tensor, out: Tensor, notes: Tensor) -> Tensor:
-        size = out.shape[1]
-        gx[:, : 2 * size].sigmoid_()
-        i, f, g, o = split(gx, size, 1)
+    def ahead(gx: Tensor, gh: Tensor, notes: Tensor) -> Views:
+        size = gx.shape[1] // 4
+        return gx[:, : 2 * size], *split(gx, size, 1), *split(notes, size, 1)
+
+    @staticmethod
+    def step(views: Views, state: Tensor, out: Tensor) -> Tensor:
+        i_f, i, f, g, o, before, memory, bounded = views
+        i_f.sigmoid_()
         g.tanh_()
         o.sigmoid_()
-        before, memory, bounded = split(notes, size, 1)
         before.copy_(state)  # which may lie where ``memory`` is about to
         torch.mul(f, before, out=memory).addcmul_(i, g)
         torch.mul(o, torch.tanh(memory, out=bounded), out=out)
         return memory
 
     @staticmethod
-    def finish(gx: Tensor, gh: Tensor, out: Tensor, notes: Tensor, factors: Tensor) -> None:
-        size = out.shape[1]
-        i, f, g, o = split(gx, size, 1)
-        before, _, bounded = split(notes, size, 1)
-        di, df, dg, do, dc, keep = split(factors, size, 1)
+    def finish(views: Views, out: Tensor, factors: Tensor) -> None:
+        _, i, f, g, o, before, _, bounded = views
+        di, df, dg, do, dc, keep = split(factors, out.shape[1], 1)
         _sigmoid_backward(g, i, grad_input=di)
         _sigmoid_backward(before, f, grad_input=df)
         _tanh_backward(i, g, grad_input=dg)
@@ -139,14 +162,18 @@ class LSTM(Cell):
         keep.copy_(f)
 
     @staticmethod
-    def back(dh: Tensor, dc: Tensor | None, factors: Tensor, grads: Tensor) -> None:
-        assert dc is not None
-        size = dh.shape[1]
-        gates = torch.unflatten(factors[:, : 3 * size], 1, (3, size))
+    def behind(factors: Tensor, grads: Tensor) -> Views:
+        size = grads.shape[1] // 4
         _, _, _, do, through, keep = split(factors, size, 1)
-        torch.mul(dh, do, out=grads[:, 3 * size :])
+        return do, through, keep, _gates(factors, 3, size), _gates(grads, 3, size), grads[:, 3 * size :]
+
+    @staticmethod
+    def back(views: Views, dh: Tensor, dc: Tensor | None) -> None:
+        assert dc is not None
+        do, through, keep, i_f_g, into, into_o = views
+        torch.mul(dh, do, out=into_o)
         dc.addcmul_(dh, through)
-        torch.mul(gates, dc.unsqueeze(1), out=torch.unflatten(grads[:, : 3 * size], 1, (3, size)))
+        torch.mul(i_f_g, dc, out=into)
         dc.mul_(keep)
 
 
@@ -165,30 +192,37 @@ class GRU(Cell):
         return w.roll(-(w.shape[0] // 3), 0)
 
     @staticmethod
-    def step(gx: Tensor, gh: Tensor, state: Tensor, out: Tensor, notes: Tensor) -> None:
-        size = out.shape[1]
-        gx[:, size:].add_(gh[:, : 2 * size]).sigmoid_()
-        n, r, z = split(gx, size, 1)
-        n.addcmul_(r, gh[:, 2 * size :]).tanh_()
-        torch.addcmul(n, z, torch.sub(state, n, out=notes), out=out)
+    def ahead(gx: Tensor, gh: Tensor, notes: Tensor) -> Views:
+        size = notes.shape[1]
+        return gx[:, size:], *split(gx, size, 1), gh[:, : 2 * size], gh[:, 2 * size :], notes
 
     @staticmethod
-    def finish(gx: Tensor, gh: Tensor, out: Tensor, notes: Tensor, factors: Tensor) -> None:
-        size = out.shape[1]
-        n, r, z = split(gx, size, 1)
-        dn, dr, dz, dhn, keep = split(factors, size, 1)
-        _sigmoid_backward(notes, z, grad_input=dz)
+    def step(views: Views, state: Tensor, out: Tensor) -> None:
+        r_z, n, r, z, h_r_z, h_n, less = views
+        r_z.add_(h_r_z).sigmoid_()
+        n.addcmul_(r, h_n).tanh_()
+        torch.addcmul(n, z, torch.sub(state, n, out=less), out=out)
+
+    @staticmethod
+    def finish(views: Views, out: Tensor, factors: Tensor) -> None:
+        _, n, r, z, _, h_n, less = views
+        dn, dr, dz, dhn, keep = split(factors, out.shape[1], 1)
+        _sigmoid_backward(less, z, grad_input=dz)
         keep.copy_(z)
-        _tanh_backward(torch.sub(1, z, out=notes), n, grad_input=dn)
-        _sigmoid_backward(torch.mul(dn, gh[:, 2 * size :], out=notes), r, grad_input=dr)
+        _tanh_backward(torch.sub(1, z, out=less), n, grad_input=dn)
+        _sigmoid_backward(torch.mul(dn, h_n, out=less), r, grad_input=dr)
         torch.mul(dn, r, out=dhn)
 
     @staticmethod
-    def back(dh: Tensor, dc: Tensor | None, factors: Tensor, grads: Tensor) -> Tensor:
-        size = dh.shape[1]
-        into = torch.unflatten(grads, 1, (4, size))
-        torch.mul(torch.unflatten(factors[:, : 4 * size], 1, (4, size)), dh.unsqueeze(1), out=into)
-        return factors[:, 4 * size :]
+    def behind(factors: Tensor, grads: Tensor) -> Views:
+        size = grads.shape[1] // 4
+        return _gates(factors, 4, size), factors[:, 4 * size :], _gates(grads, 4, size)
+
+    @staticmethod
+    def back(views: Views, dh: Tensor, dc: Tensor | None) -> Tensor:
+        gates, keep, into = views
+        torch.mul(gates, dh, out=into)
+        return keep
 
 
 class Tanh(Cell):
@@ -197,28 +231,42 @@ class Tanh(Cell):
     gates, notes, saved, grads = 1, 0, 1, 1
 
     @staticmethod
-    def step(gx: Tensor, gh: Tensor, state: Tensor, out: Tensor, notes: Tensor) -> None:
-        torch.tanh(gx, out=out)
+    def ahead(gx: Tensor, gh: Tensor, notes: Tensor) -> Views:
+        return (gx,)
 
     @staticmethod
-    def finish(gx: Tensor, gh: Tensor, out: Tensor, notes: Tensor, factors: Tensor) -> None:
-        _tanh_backward(gx.fill_(1), out, grad_input=factors)
+    def step(views: Views, state: Tensor, out: Tensor) -> None:
+        torch.tanh(views[0], out=out)
 
     @staticmethod
-    def back(dh: Tensor, dc: Tensor | None, factors: Tensor, grads: Tensor) -> None:
-        torch.mul(dh, factors, out=grads)
+    def finish(views: Views, out: Tensor, factors: Tensor) -> None:
+        _tanh_backward(views[0].fill_(1), out, grad_input=factors)
+
+    @staticmethod
+    def behind(factors: Tensor, grads: Tensor) -> Views:
+        return factors, grads
+
+    @staticmethod
+    def back(views: Views, dh: Tensor, dc: Tensor | None) -> None:
+        factors, into = views
+        torch.mul(dh, factors, out=into)
 
 
 class Relu(Tanh):
     """h' = max(x + h, 0)."""
 
     @staticmethod
-    def step(gx: Tensor, gh: Tensor, state: Tensor, out: Tensor, notes: Tensor) -> None:
-        torch.clamp_min(gx, 0, out=out)
+    def step(views: Views, state: Tensor, out: Tensor) -> None:
+        torch.clamp_min(views[0], 0, out=out)
 
     @staticmethod
-    def finish(gx: Tensor, gh: Tensor, out: Tensor, notes: Tensor, factors: Tensor) -> None:
+    def finish(views: Views, out: Tensor, factors: Tensor) -> None:
         factors.copy_(out > 0)
+
+
+def _gates(columns: Tensor, gates: int, size: int) -> Tensor:
+    """Give the first ``gates`` gates of (n, k H) as (gates, n, H)."""
+    return torch.unflatten(columns[:, : gates * size], 1, (gates, size)).transpose(0, 1)
 
 
 CELLS: dict[str, type[Cell]] = {"LSTM": LSTM, "GRU": GRU, "RNN_TANH": Tanh, "RNN_RELU": Relu}

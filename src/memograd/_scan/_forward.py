@@ -1,7 +1,9 @@
 """The forward pass of one recurrent layer over a trie, level by level: every node once.
 
 The product with the hidden state is taken once per *parent* where a level branches widely; that with the input once
-per *distinct input row* where there are fewer of those than nodes (tokens of a vocabulary).
+per *distinct input row* where there are fewer of those than nodes (tokens of a vocabulary). What can be done for many
+levels at once (the product with the input, cutting matrices into levels and gates) is done once a chunk: where a level
+is one row, a call costs as much as its arithmetic.
 """
 
 from __future__ import annotations
@@ -13,11 +15,11 @@ import torch
 from torch import Tensor
 
 from memograd._scan._buffers import lend
-from memograd._scan._levels import FAN, Levels, inputs
+from memograd._scan._levels import Levels, inputs
 from memograd._scan._threads import threads_for
 
 if TYPE_CHECKING:
-    from memograd._scan._cells import Cell
+    from memograd._scan._cells import Cell, Views
     from memograd._scan._weights import Arranged
 
 
@@ -68,80 +70,106 @@ def forward(cell: type[Cell], w: Arranged, levels: Levels, x: Tensor, h0: Tensor
         inner=x.new_empty(n, size) if keep and w.hr is not None else None,
         distinct=levels.source is not None and 2 * len(x) <= n,
     )  # fmt: skip
-    _run_levels(run, c0)
+    steps = _Steps(run, c0)
+    for chunk in levels.chunks:
+        steps.take(chunk)
     return run
 
 
-class _Scratch:
-    """What the levels of a chunk share and the next chunk overwrites.
+class _Steps:
+    """The steps of a forward pass, one level after the other.
 
     Attributes:
-        gx, gh: (n, gates H) the products with the input and, where they are kept apart, with the hidden state.
-        notes: (n, notes H) what is left for ``finish``.
+        gx, gh, notes: what the levels of a chunk share and the next chunk overwrites: (n, gates H) the products with
+            the input and, where they are kept apart, with the hidden state; (n, notes H) what is left for ``finish``.
+        before, memory: outputs and memories of the level before.
     """
 
-    def __init__(self, run: Run) -> None:
-        cell, size, n = run.cell, run.w.size, run.levels.widest_chunk
+    def __init__(self, run: Run, memory: Tensor | None) -> None:
+        w, cell, n = run.w, run.cell, run.levels.widest_chunk
         columns = (cell.gates, 0 if cell.merged else cell.gates, cell.notes)
-        self.gx, self.gh, self.notes = (lend(n, k * size, run.x) for k in columns)
+        self.gx, self.gh, self.notes = (lend(n, k * w.size, run.x) for k in columns)
+        self.run, self.before, self.memory = run, run.h0, memory
+        self._hh, self._bias = w.hh.t(), w.b_h
+        self._table = w.input_product(run.x, run.x.new_empty(len(run.x), w.ih.shape[0])) if run.distinct else None
 
-
-def _run_levels(run: Run, memory: Tensor | None) -> None:
-    levels, w = run.levels, run.w
-    table = w.input_product(run.x, run.x.new_empty(len(run.x), w.ih.shape[0])) if run.distinct else None
-    scratch = _Scratch(run)
-    for chunk in levels.chunks():
+    def take(self, chunk: range) -> None:
+        """Take the steps of a chunk's levels."""
+        run, levels = self.run, self.run.levels
         first, last = levels.span(chunk)
-        gx = scratch.gx[: last - first]
-        if table is not None:
-            assert levels.source is not None
-            torch.index_select(table, 0, levels.source[first:last], out=gx)
-        else:
-            w.input_product(inputs(run.x, levels, first, last), gx)
-        with threads_for(levels.widest(chunk), w.size, run.x):
-            for level in chunk:
-                memory = _run_level(run, level, first, scratch, memory)
+        gx, gh, notes = (scratch[: last - first] for scratch in (self.gx, self.gh, self.notes))
+        self._input_product(first, last, gx)
+        views = run.cell.ahead(gx, gh, notes)
+        out, y = self._outputs(first, last)
+        of_cell = zip(*(levels.cut(v, chunk) for v in views), strict=True)
+        products, outs = levels.cut(gx if run.cell.merged else gh, chunk), levels.cut(out, chunk)
+        ys = outs if y is out else levels.cut(y, chunk)
+        with threads_for(levels.widest(chunk), run.w.size, run.x):
+            for step in zip(chunk, of_cell, products, outs, ys, strict=True):
+                self._level(*step)
         if run.factors is not None:
-            into, gh, notes = run.factors[first:last], scratch.gh[: last - first], scratch.notes[: last - first]
-            out = run.y if run.inner is None else run.inner
-            run.cell.finish(gx, gh, out[first:last], notes, into)
+            run.cell.finish(views, out, run.factors[first:last])
 
+    def _input_product(self, first: int, last: int, gx: Tensor) -> None:
+        levels = self.run.levels
+        if self._table is None:
+            self.run.w.input_product(inputs(self.run.x, levels, first, last), gx)
+        else:
+            assert levels.source is not None
+            torch.index_select(self._table, 0, levels.source[first:last], out=gx)
 
-def _run_level(run: Run, level: int, first: int, scratch: _Scratch, memory: Tensor | None) -> Tensor | None:
-    """Take one step for all nodes of a level; give their memories."""
-    levels, cell, w = run.levels, run.cell, run.w
-    a, b = levels.starts[level], levels.starts[level + 1]
-    here = slice(a - first, b - first)
-    before = run.y[levels.at[level - 1]] if level else run.h0
-    parent = levels.parents(level)
-    gx = scratch.gx[here]
-    gh = _add_hidden(run, before, parent, gx) if cell.merged else _hidden(run, before, parent, scratch.gh[here])
-    state = before if memory is None else memory
-    state = state[: b - a] if parent is None else state.index_select(0, parent)
-    out = run.y[a:b] if w.hr is None else gx.new_empty(b - a, w.size) if run.inner is None else run.inner[a:b]
-    memory = cell.step(gx, gh, state, out, scratch.notes[here])
-    if w.hr is not None:
-        torch.mm(out, w.hr.t(), out=run.y[a:b])
-    i, j = levels.ends_starts[level], levels.ends_starts[level + 1]
-    if memory is not None and i < j:
-        torch.index_select(memory, 0, levels.ends[i:j] - a, out=run.c[i:j])
-    return memory
+    def _outputs(self, first: int, last: int) -> tuple[Tensor, Tensor]:
+        """Give where the outputs of nodes go before the projection, and where they go behind it."""
+        y = self.run.y[first:last]
+        if self.run.w.hr is None:
+            return y, y
+        inner = self.run.inner
+        return y.new_empty(last - first, self.run.w.size) if inner is None else inner[first:last], y
 
+    def _level(self, level: int, views: Views, product: Tensor, out: Tensor, y: Tensor) -> None:
+        """Take one step for all nodes of a level.
 
-def _add_hidden(run: Run, before: Tensor, parent: Tensor | None, gx: Tensor) -> Tensor:
-    """Add the product with the hidden state to that with the input."""
-    if parent is None:
-        return gx.addmm_(before[: len(gx)], run.w.hh.t())
-    if len(gx) > FAN * len(before):
-        return gx.add_((before @ run.w.hh.t()).index_select(0, parent))
-    return gx.addmm_(before.index_select(0, parent), run.w.hh.t())
+        Args:
+            level: the level.
+            views: of the cell's step.
+            product: receives the product with the hidden state, or that with the input has it added.
+            out: receives the outputs before the projection.
+            y: receives the outputs; ``out`` where there is no projection.
+        """
+        run, levels = self.run, self.run.levels
+        if levels.fans(level):
+            self._product_per_parent(level, product)
+        else:
+            self._product(levels.of_parents(level, self.before), product)
+        state = self.before if self.memory is None else self.memory
+        self.memory = run.cell.step(views, levels.of_parents(level, state), out)
+        if run.w.hr is not None:
+            torch.mm(out, run.w.hr.t(), out=y)
+        self.before = y
+        if self.memory is not None:
+            self._give_out(level, self.memory)
 
+    def _product(self, h: Tensor, into: Tensor) -> None:
+        """Take the product with the hidden state, added to that with the input where the cell merges the two."""
+        if self._bias is not None:
+            torch.addmm(self._bias, h, self._hh, out=into)
+        elif self.run.cell.merged:
+            into.addmm_(h, self._hh)
+        else:
+            torch.mm(h, self._hh, out=into)
 
-def _hidden(run: Run, before: Tensor, parent: Tensor | None, gh: Tensor) -> Tensor:
-    """Take the product with the hidden state."""
-    if parent is None:
-        return run.w.hidden_product(before[: len(gh)], gh)
-    if len(gh) > FAN * len(before):
-        wide = run.w.hidden_product(before, gh.new_empty(len(before), gh.shape[1]))
-        return torch.index_select(wide, 0, parent, out=gh)
-    return run.w.hidden_product(before.index_select(0, parent), gh)
+    def _product_per_parent(self, level: int, into: Tensor) -> None:
+        """Take it for all nodes of a level by taking it for their parents, of which there are fewer."""
+        levels, h = self.run.levels, self.before
+        if self.run.cell.merged:
+            into.add_(levels.of_parents(level, h @ self._hh))
+        else:
+            wide = self.run.w.hidden_product(h, into.new_empty(len(h), into.shape[1]))
+            torch.index_select(wide, 0, levels.parent[levels.at[level]], out=into)
+
+    def _give_out(self, level: int, memory: Tensor) -> None:
+        """Keep the memories of those nodes at which a row ends."""
+        levels = self.run.levels
+        i, j = levels.ends_starts[level], levels.ends_starts[level + 1]
+        if i < j:
+            torch.index_select(memory, 0, levels.ends[i:j] - levels.starts[level], out=self.run.c[i:j])

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 from typing import TYPE_CHECKING
+
+import torch
 
 from memograd._share._sums import bags, summed
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from torch import Tensor
 
     from memograd._share._trie import Ints
 
 _CHUNK = 256  # nodes that share one product with the input and one with the weights' gradients
-FAN = 1.15  # nodes per parent above which the hidden state's product is taken per parent
+_FAN = 1.15  # nodes per parent above which the hidden state's product is taken per parent
 
 
 @dataclass(frozen=True)
@@ -59,11 +60,32 @@ class Levels:
 
     def width(self, level: int) -> int:
         """Count the nodes of a level; level -1 is the first states."""
-        return self.roots if level < 0 else self.starts[level + 1] - self.starts[level]
+        return self.roots if level < 0 else self.widths[level]
 
-    def parents(self, level: int) -> Tensor | None:
-        """Where the parents of a level's nodes stand in the level before, None for its first nodes in order."""
-        return None if self.straight[level] else self.parent[self.at[level]]
+    @cached_property
+    def widths(self) -> tuple[int, ...]:
+        """The nodes of each level, counted."""
+        return tuple(b - a for a, b in pairwise(self.starts))
+
+    @cached_property
+    def widths_before(self) -> tuple[int, ...]:
+        """The nodes of the level before each, or the first states, counted."""
+        return (self.roots, *self.widths[:-1])
+
+    def cut(self, values: Tensor, levels: range) -> tuple[Tensor, ...]:
+        """Cut (..., nodes of ``levels``, k) into a view for each level: one call, where slices would take one each."""
+        return torch.split_with_sizes(values, self.widths[levels.start : levels.stop], -2)
+
+    def of_parents(self, level: int, values: Tensor) -> Tensor:
+        """Give each node of a level its parent's row, from a row for each node of the level before."""
+        if not self.straight[level]:
+            return values.index_select(0, self.parent[self.at[level]])
+        n = self.widths[level]
+        return values if n == self.widths_before[level] else values[:n]
+
+    def fans(self, level: int) -> bool:
+        """Say whether a level branches so widely that its products are taken per parent."""
+        return not self.straight[level] and self.widths[level] > _FAN * self.widths_before[level]
 
     def onto_parents(self, level: int, values: Tensor) -> Tensor:
         """Sum a level's rows onto their parents: (n, k) of ``values`` onto (m, k).
@@ -71,23 +93,23 @@ class Levels:
         float16 and bfloat16 never come here: a layer computes in float32 or float64.
         """
         if values.is_cuda:
-            return values.new_zeros(self.width(level - 1), values.shape[1]).index_add_(
-                0, self.parent[self.at[level]], values
-            )
+            total = values.new_zeros(self.widths_before[level], values.shape[1])
+            return total.index_add_(0, self.parent[self.at[level]], values)
         return summed(values, *self._bags[level])
 
     @cached_property
     def _bags(self) -> dict[int, tuple[Tensor, Tensor]]:
         bent = [level for level, straight in enumerate(self.straight) if not straight]
-        return {level: bags(self.parent[self.at[level]], self.width(level - 1)) for level in bent}
+        return {level: bags(self.parent[self.at[level]], self.widths_before[level]) for level in bent}
 
-    def chunks(self) -> Iterator[range]:
-        """Cut the levels into ranges of about ``_CHUNK`` nodes, a wider level being one of its own."""
-        begin = 0
-        for level in range(1, len(self) + 1):
-            if level == len(self) or self.starts[level + 1] - self.starts[begin] > _CHUNK:
-                yield range(begin, level)
-                begin = level
+    @cached_property
+    def chunks(self) -> tuple[range, ...]:
+        """The levels in ranges of about ``_CHUNK`` nodes, a wider level being one of its own."""
+        starts, cuts = self.starts, [0]
+        for level in range(1, len(self)):
+            if starts[level + 1] - starts[cuts[-1]] > _CHUNK:
+                cuts.append(level)
+        return tuple(map(range, cuts, [*cuts[1:], len(self)])) if len(self) else ()
 
     def span(self, chunk: range) -> tuple[int, int]:
         """Give the first node of a range of levels, and the first behind it."""
@@ -95,12 +117,12 @@ class Levels:
 
     def widest(self, chunk: range) -> int:
         """Nodes of the widest level of a range."""
-        return max(map(self.width, chunk), default=0)
+        return max(self.widths[chunk.start : chunk.stop], default=0)
 
     @property
     def widest_chunk(self) -> int:
         """Nodes of the largest chunk."""
-        return max((b - a for a, b in map(self.span, self.chunks())), default=0)
+        return max((b - a for a, b in map(self.span, self.chunks)), default=0)
 
 
 @dataclass(frozen=True)

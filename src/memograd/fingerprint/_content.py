@@ -3,103 +3,106 @@
 NOTE [stream] A value is written as bytes, without recursion, so that depth and cycles are no danger:
 
 1. `.` and the marshalled value, for a plain leaf (`int`, `float`, `str`, …): exact in type and bits.
-2. `(` and the tag, the data and every part of the value's `Form`, each with its length in front.
-   `*` in its place when all parts are plain leaves: they are marshalled in one go.
+2. `(` and the tag, the data, the aspect (in keys) and every part of the value's `Form`, each with its length in front.
+   `*` in its place when all parts are plain leaves: they are marshalled in one go. `-` when there are none.
 3. `@` and a number, for a value that stands for itself: the n-th of those *held* beside the stream.
 4. `^` and a number, for a container met before, counted in the order of meeting. Only values that contain themselves
    are written so; in all others a container that is met twice is written twice (and walked once).
-5. A stream or data of more than 48 bytes stands as `#` and its digest; shorter data have `=` in front.
+5. A stream of more than 48 bytes stands as `#` and its digest; for data, see `_digest.digested`.
 
 Each rule depends on the content alone, and lengths in front make the concatenation uniquely readable: two values write
-the same stream and hold the same values only if they are the same (up to a collision of 128-bit BLAKE2b).
+the same stream and hold the same values only if they are the same (up to a collision of 128 bits).
 """
 
 from __future__ import annotations
 
-import threading
 import weakref
-
-# hashlib's own blake2b, without the OpenSSL that hashlib loads for its other algorithms.
-from _blake2 import blake2b
+from functools import cache
 from typing import TYPE_CHECKING
 
-from memograd._errors import warn
+from memograd.fingerprint._digest import LONGEST, digested, hash_of
 from memograd.fingerprint._dispatch import writer_of
-from memograd.fingerprint._form import PLAIN, Form, Opaque, Unidentified, marshalled
-from memograd.fingerprint._values import Held
+from memograd.fingerprint._form import PLAIN, Form, Mode, Opaque, Reached, Unidentified, Unordered, marshalled
+from memograd.fingerprint._values import BY_TYPE
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Hashable
 
-    from memograd.fingerprint._form import Buffer
-
-LONGEST = 48
 _FLAT: frozenset[type] = frozenset({tuple, list, dict})
 
 
-class Content:
-    """What a value is: its stream and the values held beside it. `text` is for people and is not compared."""
+class Content(bytes):
+    """What a value is, in at most 49 bytes. `text` is for people and is not compared."""
 
-    __slots__ = ("_hash", "held", "stream", "text")
+    text = ""
 
-    def __init__(self, stream: bytes, held: tuple[tuple[type, object], ...]) -> None:
-        self.stream = stream
-        self.held = held
-        self.text = ""
-        self._hash = hash((stream, held))
+    @property
+    def stream(self) -> bytes:
+        """What is written down, as bytes that are nothing else."""
+        return bytes(self)
 
-    def __eq__(self, other: object) -> bool:
-        if not isinstance(other, Content) or self.stream != other.stream:
-            return False
-        return _same(self.held, other.held) if self.held or other.held else True
-
-    def __hash__(self) -> int:
-        return self._hash
+    @property
+    def held(self) -> tuple[Hashable, ...]:
+        """What stands for itself beside the stream."""
+        return ()
 
     def __repr__(self) -> str:
         return self.text or "<content>"
 
-
-class _Asking(threading.local):
-    def __init__(self) -> None:
-        self.values: set[int] = set()
-        self.comparing = False
+    def __str__(self) -> str:
+        return repr(self)
 
 
-# Whose hash, or whose equality, is being asked for: the user's code for that may call memoized functions itself.
-_asking = _Asking()
-_raising: weakref.WeakSet[type] = weakref.WeakSet()
+class Standing(Content):
+    """Content of which a part stands for itself, in this process."""
+
+    _held: tuple[Hashable, ...]
+
+    @classmethod
+    def of(cls, stream: bytes, held: tuple[Hashable, ...]) -> Standing:
+        """Put what stands for itself beside a stream."""
+        made = cls(stream)
+        made._held = held
+        return made
+
+    @property
+    def held(self) -> tuple[Hashable, ...]:
+        """What stands for itself beside the stream."""
+        return self._held
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Standing) and bytes.__eq__(self, other) and self._held == other._held
+
+    def __ne__(self, other: object) -> bool:
+        return not self == other
+
+    def __hash__(self) -> int:
+        return hash((bytes.__hash__(self), self._held))
 
 
-def _same(held: Sequence[tuple[type, object]], others: Sequence[tuple[type, object]]) -> bool:
-    try:
-        return len(held) == len(others) and all(
-            kind is other_kind and (value is other or _equal(kind, value, other))
-            for (kind, value), (other_kind, other) in zip(held, others, strict=True)
-        )
-    except Exception as error:  # noqa: BLE001 - keys are compared where nobody expects that to raise
-        _say(held, error)
-        return False
+class Identity:
+    """An object as itself, held weakly where that can be: a key keeps no model and no `self` alive."""
 
+    __slots__ = ("get", "number")
 
-def _equal(kind: type, value: object, other: object) -> bool:
-    if kind is Held:
-        return value == other
-    if _asking.comparing:
-        return False
-    _asking.comparing = True
-    try:
-        return bool(value == other)
-    finally:
-        _asking.comparing = False
+    get: Callable[[], object]
 
+    def __init__(self, value: object) -> None:
+        self.number = id(value)
+        try:
+            self.get = weakref.ref(value)
+        except TypeError:
+            self.get = lambda: value
 
-def _say(held: Sequence[tuple[type, object]], error: Exception) -> None:
-    kinds = {kind for kind, _ in held} - set(_raising)
-    if kinds:
-        _raising.update(kinds)
-        names = ", ".join(sorted(kind.__qualname__ for kind in kinds))
-        warn(f"comparing arguments ({names}) raised {error!r}; they are taken for different")
+    def __eq__(self, other: object) -> bool:
+        if self is other:
+            return True
+        # A number is the next object's when this one is gone.
+        value = self.get()
+        return isinstance(other, Identity) and value is not None and value is other.get()
+
+    def __hash__(self) -> int:
+        return self.number
 
 
 class _Cyclic(Exception):  # noqa: N818 - control flow: the value contains itself, rule 4 is needed
@@ -118,38 +121,55 @@ class _Open:
         self.at = 0
 
 
-def identify(value: object) -> Content:
+@cache
+def plainly(digest: str) -> Mode:
+    """Give the mode of fingerprints: content alone."""
+    return Mode(hash_of(digest), aspects=False, holds=False)
+
+
+# Of keys: what is an argument, and what code reads.
+KEY = Mode(hash_of("xxh3"), aspects=True, holds=False)
+REACHED = Mode(hash_of("xxh3"), aspects=True, holds=True)
+
+
+def identify(value: object, mode: Mode = KEY) -> Content:
     """Write down what `value` is. Raises `Unidentified` with the path to the part that has no identity."""
-    if type(value) in _FLAT:
+    kind = type(value)
+    if kind in mode.quick:
+        chunk = mode.quick[kind](value)
+        if chunk is not None:
+            return Content(chunk)
+    elif kind in _FLAT:
         # Most arguments that are not plain are short lists and tuples of what is: no walk is needed.
-        form = writer_of(type(value))(value)
-        if isinstance(form, Form) and PLAIN.issuperset(map(type, form.parts)):
-            return Content(_sealed(_run(form)), ())
+        form = BY_TYPE[kind](value)
+        if isinstance(form, Form) and form.parts and PLAIN.issuperset(map(type, form.parts)):
+            return Content(_run(form, mode))
     try:
-        return _Walk(cyclic=False).content(value)
+        return _Walk(mode, cyclic=False).content(value)
     except _Cyclic:
-        return _Walk(cyclic=True).content(value)
+        return _Walk(mode, cyclic=True).content(value)
 
 
 class _Walk:
-    def __init__(self, *, cyclic: bool) -> None:
+    def __init__(self, mode: Mode, *, cyclic: bool) -> None:
+        self.mode = mode
         self.cyclic = cyclic
         self.stack: list[_Open] = []
         self.met: dict[int, int] = {}
         # The values stay beside their chunks: an id is a name only as long as its value lives.
         self.written: dict[int, tuple[object, bytes]] = {}
         self.alive: list[object] = []
-        self.held: dict[tuple[type, object], int] = {}
+        self.held: dict[Hashable, int] = {}
 
     def content(self, value: object) -> Content:
         try:
             stream = self.write(value)
-            return Content(stream, tuple(self.held))
+            return Standing.of(stream, tuple(self.held)) if self.held else Content(stream)
         except Unidentified as error:
-            raise Unidentified(error.reason, self.path() + error.path) from error.__cause__
+            raise Unidentified(error.reason, self.path() + error.path, stands=error.stands) from error.__cause__
         except RecursionError as error:
             raise Unidentified("nested too deeply, or contains itself through a set", self.path()) from error
-        except ValueError as error:
+        except (ValueError, OverflowError) as error:
             raise Unidentified("longer than 2 GiB", self.path()) from error
 
     def write(self, root: object) -> bytes:
@@ -158,37 +178,57 @@ class _Walk:
             top = self.stack[-1]
             if chunk is not None:
                 top.chunks.append(chunk)
-            if top.at < len(top.form.parts):
-                top.at += 1
-                chunk = self.enter(top.form.parts[top.at - 1])
-            else:
-                chunk = self.close(top)
+            chunk = self.enter(top.form.parts[top.at - 1]) if self.advance(top) else self.close(top)
         assert chunk is not None
         return chunk
+
+    def advance(self, top: _Open) -> bool:
+        """Write the parts that are written at once, up to one that is not, behind which `at` then stands."""
+        parts, mode, quick, add = top.form.parts, self.mode, self.mode.quick, top.chunks.append
+        for place in range(top.at, len(parts)):
+            part = parts[place]
+            kind = type(part)
+            chunk = _leaf(part, mode) if kind in PLAIN else quick[kind](part) if kind in quick else None
+            if chunk is None:
+                top.at = place + 1
+                return True
+            add(chunk)
+        return False
 
     def enter(self, value: object) -> bytes | None:
         """Give the chunk of a value that is written at once, or open it and give None."""
         if type(value) in PLAIN:
-            return leaf(value)
+            return _leaf(value, self.mode)
         if id(value) in self.met:
             return self.again(value)
         if id(value) in self.written:
             return self.written[id(value)][1]
-        form = _taken_apart(value)
+        return self.open(value, self.form(value))
+
+    def form(self, value: object) -> Form | Opaque:
+        try:
+            form = _taken_apart(value)
+        except Unidentified as error:
+            if error.stands and self.may_hold():
+                return Opaque(Identity(value))
+            raise
+        return self.of_elements(form) if type(form) is Unordered else form
+
+    def open(self, value: object, form: Form | Opaque) -> bytes | None:
         if isinstance(form, Opaque):
             return self.hold(value, form.value)
         self.met[id(value)] = len(self.met)
         if PLAIN.issuperset(map(type, form.parts)):
-            return self.finish(value, _run(form))
+            return self.finish(value, (_run if form.parts else _bare)(form, self.mode))
         self.stack.append(_Open(value, form))
         return None
 
     def close(self, top: _Open) -> bytes:
         self.stack.pop()
-        return self.finish(top.value, b"(" + _joined([top.form.tag, _data(top.form.data), *top.chunks]))
+        stream = b"(" + _joined([*_head(top.form, self.mode), *top.chunks])
+        return self.finish(top.value, _sealed(stream, self.mode))
 
-    def finish(self, value: object, stream: bytes) -> bytes:
-        chunk = _sealed(stream)
+    def finish(self, value: object, chunk: bytes) -> bytes:
         if self.cyclic:
             self.alive.append(value)
         else:
@@ -201,20 +241,32 @@ class _Walk:
             raise _Cyclic
         return b"^" + _number(self.met[id(value)])
 
-    def hold(self, value: object, standing: object) -> bytes:
-        if id(standing) in _asking.values:
-            raise Unidentified(f"{_named(value)}, whose __hash__ or __eq__ asks for its own key")
-        _asking.values.add(id(standing))
+    def hold(self, value: object, standing: Hashable) -> bytes:
+        if not self.mode.aspects:
+            raise Unidentified(f"of type {type(value).__qualname__}, which is itself and nothing else; {ADVICE}")
+        return b"@" + _number(self.held.setdefault(standing, len(self.held)))
+
+    def may_hold(self) -> bool:
+        return self.mode.holds or (self.mode.aspects and any(type(top.form) is Reached for top in self.stack))
+
+    def of_elements(self, form: Form) -> Form | Opaque:
+        """Write each element of a set on its own, then sort them by what was written."""
+        if PLAIN.issuperset(map(type, form.parts)):
+            return Form(form.tag, parts=sorted(_leaf(element, self.mode) for element in form.parts))
+        mode = REACHED if self.may_hold() else self.mode
         try:
-            number = self.held.setdefault((type(value), _weakly(standing)), len(self.held))
-        except Exception as error:
-            raise Unidentified(f"{_named(value)}, whose __hash__ or __eq__ raised {type(error).__name__}") from error
-        finally:
-            _asking.values.discard(id(standing))
-        return b"@" + _number(number)
+            contents = [identify(element, mode) for element in form.parts]
+        except Unidentified as error:
+            raise Unidentified(error.reason, "{...}" + error.path, stands=error.stands) from error.__cause__
+        if any(content.held for content in contents):
+            return Opaque((form.tag, frozenset(contents)))
+        return Form(form.tag, parts=sorted(content.stream for content in contents))
 
     def path(self) -> str:
         return "".join(top.form.label(top.at - 1) for top in self.stack)
+
+
+ADVICE = "pass plain data in its place, or say what it is made of: fingerprint.register(its type, a function)"
 
 
 def _taken_apart(value: object) -> Form | Opaque:
@@ -223,49 +275,36 @@ def _taken_apart(value: object) -> Form | Opaque:
     except (Unidentified, RecursionError):
         raise
     except Exception as error:
-        raise Unidentified(f"{_named(value)}, which could not be read: {error}") from error
+        raise Unidentified(f"of type {type(value).__qualname__}, which could not be read: {error}") from error
 
 
-def _named(value: object) -> str:
-    return f"of type {type(value).__qualname__}"
+def _leaf(value: object, mode: Mode) -> bytes:
+    return _sealed(b"." + marshalled(value), mode)
 
 
-def leaf(value: object) -> bytes:
-    """Write a plain leaf."""
-    return _sealed(b"." + marshalled(value))
+def _run(form: Form, mode: Mode) -> bytes:
+    return _sealed(b"*" + _joined([*_head(form, mode), marshalled(tuple(form.parts))]), mode)
 
 
-def _run(form: Form) -> bytes:
-    return b"*" + _joined([form.tag, _data(form.data), marshalled(tuple(form.parts))])
+def _bare(form: Form, mode: Mode) -> bytes:
+    return _sealed(b"-" + _joined(_head(form, mode)), mode)
+
+
+def _head(form: Form, mode: Mode) -> list[bytes]:
+    data = digested(form.data, mode.hash)
+    return [form.tag, data, form.aspect] if mode.aspects else [form.tag, data]
 
 
 def _joined(chunks: list[bytes]) -> bytes:
-    return b"".join([piece for chunk in chunks for piece in (_number(len(chunk)), chunk)])
+    return b"".join([piece for chunk in chunks for piece in (_LENGTHS.get(len(chunk)) or _number(len(chunk)), chunk)])
 
 
 def _number(number: int) -> bytes:
-    return number.to_bytes(8, "little")
+    return number.to_bytes(4, "little")
 
 
-def _sealed(stream: bytes) -> bytes:
-    return stream if len(stream) <= LONGEST else b"#" + digest(stream)
+_LENGTHS = {length: _number(length) for length in range(64)}
 
 
-def _data(data: Buffer) -> bytes:
-    return b"=" + data if len(data) <= LONGEST else b"#" + digest(data)
-
-
-def digest(data: Buffer) -> bytes:
-    """Digest bytes to 128 bits."""
-    return blake2b(data, digest_size=16).digest()
-
-
-def _weakly(value: object) -> object:
-    """Hold a value that is compared by identity weakly: a key keeps no model and no `self` alive."""
-    kind = type(value)
-    if kind.__hash__ is object.__hash__ and kind.__eq__ is object.__eq__:
-        try:
-            return weakref.ref(value)
-        except TypeError:
-            return value
-    return value
+def _sealed(stream: bytes, mode: Mode) -> bytes:
+    return stream if len(stream) <= LONGEST else b"#" + mode.hash(stream)

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import sys
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from memograd.fingerprint._form import PLAIN, Form, Opaque, Unidentified
+from memograd.fingerprint._callables import CALLABLES, of_partial
+from memograd.fingerprint._file import File, of_file
+from memograd.fingerprint._form import Form, Opaque, Unidentified, Unordered, kind_of, marshalled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping
@@ -38,37 +41,7 @@ def short(value: object) -> str:
 
 
 def _set(tag: bytes) -> Writer:
-    def write(value: set[object] | frozenset[object]) -> Form:
-        # Elements have no order: each is written on its own, then they are sorted by what was written.
-        from memograd.fingerprint._content import identify, leaf
-
-        elements = tuple(value)
-        if PLAIN.issuperset(map(type, elements)):
-            return Form(tag, parts=sorted(map(leaf, elements)))
-        try:
-            contents = [identify(element) for element in elements]
-        except Unidentified as error:
-            raise Unidentified(error.reason, "{...}" + error.path) from error.__cause__
-        if any(content.held for content in contents):
-            return Form(tag + b" held", parts=(Held(frozenset(contents)),))
-        return Form(tag, parts=sorted(content.stream for content in contents))
-
-    return write
-
-
-class Held:
-    """Contents that were written already, as one value that stands for itself."""
-
-    __slots__ = ("contents",)
-
-    def __init__(self, contents: frozenset[object]) -> None:
-        self.contents = contents
-
-    def __eq__(self, other: object) -> bool:
-        return isinstance(other, Held) and self.contents == other.contents
-
-    def __hash__(self) -> int:
-        return hash(self.contents)
+    return lambda value: Unordered(tag, parts=tuple(value))
 
 
 def _ordered(value: object) -> Mapping[Any, object]:
@@ -110,8 +83,10 @@ def _array(value: Any) -> Form:
     return Form(b"array " + value.typecode.encode(), value.tobytes())
 
 
-def _zone(value: Any) -> Form | Opaque:
-    return Opaque(value) if value.key is None else Form(b"zone", value.key.encode())
+def _zone(value: Any) -> Form:
+    if value.key is None:
+        raise Unidentified("a time zone that was read from a file; pass zoneinfo.ZoneInfo(its name)")
+    return Form(b"zone", value.key.encode())
 
 
 def _clock(tag: bytes) -> Writer:
@@ -123,11 +98,35 @@ def _clock(tag: bytes) -> Writer:
     return write
 
 
+def _singleton(value: object) -> Form:
+    return Form(b"singleton", repr(value).encode())
+
+
+def _bare_object(value: object) -> Opaque:
+    from memograd.fingerprint._content import Identity
+
+    return Opaque(Identity(value))
+
+
+def _pattern(value: Any) -> Form:
+    return Form(b"pattern", parts=(value.pattern, value.flags))
+
+
+def _reduced(value: Any) -> Form:
+    # Of these it is known that what they are pickled as is all that they are.
+    return Form(b"made by", parts=(kind_of(value), *value.__reduce__()), label=lambda _: "")
+
+
 BY_TYPE: dict[type, Writer] = {
+    **CALLABLES,
+    object: _bare_object,
+    type(...): _singleton,
+    type(NotImplemented): _singleton,
+    File: of_file,
     tuple: _sequence(b"tuple"),
     list: _sequence(b"list"),
     dict: lambda value: _mapping(b"dict", value),
-    type(int.__dict__): lambda value: _mapping(b"mappingproxy", value),
+    MappingProxyType: lambda value: _mapping(b"mappingproxy", value),
     set: _set(b"set"),
     frozenset: _set(b"frozenset"),
     range: _fields(b"range", "start", "stop", "step"),
@@ -150,6 +149,15 @@ BY_NAME: dict[str, Writer] = {
     "datetime.time": _clock(b"time"),
     "datetime.timezone": _text(b"timezone", repr),
     "zoneinfo.ZoneInfo": _zone,
+    "re.Pattern": _pattern,
+    "types.GenericAlias": _fields(b"alias", "__origin__", "__args__"),
+    "types.UnionType": _fields(b"union", "__args__"),
+    "operator.itemgetter": _reduced,
+    "operator.attrgetter": _reduced,
+    "operator.methodcaller": _reduced,
+    "_collections._tuplegetter": _reduced,
+    "functools.cached_property": _fields(b"cached_property", "func", "attrname"),
+    "functools._lru_cache_wrapper": _fields(b"lru_cache", "__wrapped__"),
     "decimal.Decimal": _text(b"decimal"),
     "fractions.Fraction": _fields(b"fraction", "numerator", "denominator"),
     **{f"{module}.{kind}": _text(kind.encode()) for module in ("pathlib", "pathlib._local") for kind in _PATHS},
@@ -200,14 +208,9 @@ def known(kind: type) -> Writer | None:
     return BY_NAME.get(f"{module}.{kind.__qualname__}") if same else None
 
 
-def kind_of(value: object) -> object:
-    """Give the exact type of a value as a value: it stands for itself."""
-    return type(value)
-
-
 def of_enum(value: Any) -> Form:
-    """Write a member of an enum: its class and its name; a nameless combination of flags by its value."""
-    return Form(b"enum", parts=(kind_of(value), value._name_, value._value_ if value._name_ is None else None))
+    """Write a member of an enum: its class, its name and its value."""
+    return Form(b"enum", parts=(kind_of(value), value._name_, value._value_))
 
 
 def of_dataclass(value: Any) -> Form:
@@ -218,18 +221,17 @@ def of_dataclass(value: Any) -> Form:
     return _attributes(value, {**state, **_state(value)})
 
 
-def of_subclass(value: Any) -> Form:
-    """Write an instance of a subclass of a known type: its class, its content as that type, its attributes."""
+def of_object(value: Any) -> Form:
+    """Write an instance of a class: its class, its content as the nearest type that is known, its attributes."""
+    if hasattr(kind_of(value), "__dataclass_fields__"):
+        return of_dataclass(value)
     return _attributes(value, _state(value))
 
 
 def _attributes(value: Any, state: Mapping[str, object]) -> Form:
     names = tuple(state)
-
-    def label(index: int) -> str:
-        return f".{names[index - 3]}" if index >= 3 else ""
-
-    return Form(b"object", parts=[kind_of(value), _base(value), names, *state.values()], label=label)
+    parts = [kind_of(value), _base(value), *state.values()]
+    return Form(b"object", marshalled(names), parts, lambda index: f".{names[index - 2]}" if index >= 2 else "")
 
 
 def _base(value: object) -> object:
@@ -239,15 +241,26 @@ def _base(value: object) -> object:
             return BASES[kind](value)
         write = known(kind)
         if write is not None:
-            # What it holds beside that, out of sight, its own equality may tell (nanoseconds of a datetime, say).
-            own = () if type(value).__hash__ is None else (_As(value, Opaque),)  # pyright: ignore[reportUnnecessaryComparison]
-            return (_As(value, write), *own)
+            return _As(value, write)
     return None
+
+
+def hides(kind: type) -> bool:
+    """Tell whether C code has room in values of a class for more than its known base, slots and dictionary."""
+    base = next((each for each in kind.__mro__ if each in BASES or known(each)), object)
+    slots = len(_slots(kind, base))
+    weak = kind.__weakrefoffset__ > 0 and base.__weakrefoffset__ <= 0
+    # A managed dictionary (3.11 on) stands in front of the object.
+    own = kind.__dictoffset__ != 0 and base.__dictoffset__ == 0 and not kind.__flags__ & 1 << 4
+    room = base.__basicsize__ + (slots + weak + own) * tuple.__itemsize__
+    return kind.__basicsize__ > room or kind.__itemsize__ != base.__itemsize__
 
 
 def _state(value: object) -> dict[str, object]:
     """Collect the attributes of an instance: those in slots, and those in its dictionary in their order."""
-    slots = {name: getattr(value, name) for name in _slots(type(value)) if hasattr(value, name)}
+    kind = type(value)
+    base = next((each for each in kind.__mro__[1:] if each in BASES or known(each)), object)
+    slots = {name: getattr(value, name) for name in _slots(kind, base) if hasattr(value, name)}
     own = {name: item for name, item in getattr(value, "__dict__", {}).items() if not _cached(type(value), name)}
     return {**slots, **own}
 
@@ -257,10 +270,43 @@ def _cached(kind: type, name: str) -> bool:
     return type(getattr(kind, name, None)).__name__ == "cached_property"
 
 
-def _slots(kind: type) -> Iterable[str]:
-    for base in kind.__mro__:
-        slots = base.__dict__.get("__slots__", ())
-        for name in (slots,) if isinstance(slots, str) else slots:
-            if name not in {"__dict__", "__weakref__"}:
-                private = name.startswith("__") and not name.endswith("__")
-                yield f"_{base.__name__.lstrip('_')}{name}" if private else name
+def _slots(kind: type, base: type) -> dict[str, None]:
+    """List the slots that a class has beside those of a base."""
+    return {
+        _mangled(each, name): None for each in kind.__mro__ if each not in base.__mro__ for name in _own_slots(each)
+    }
+
+
+def _own_slots(kind: type) -> Iterable[str]:
+    slots = kind.__dict__.get("__slots__", ())
+    names = (slots,) if isinstance(slots, str) else slots
+    return (name for name in names if name not in {"__dict__", "__weakref__"})
+
+
+def _mangled(kind: type, name: str) -> str:
+    private = name.startswith("__") and not name.endswith("__")
+    return f"_{kind.__name__.lstrip('_')}{name}" if private else name
+
+
+def _random(value: Any) -> Form:
+    import random
+
+    if isinstance(value, random.SystemRandom):
+        raise Unidentified("of type SystemRandom, which has no state to know; pass random.Random(a seed)")
+    return Form(b"random", parts=random.Random.getstate(value), label=lambda _: "")
+
+
+def _logger(value: Any) -> Form:
+    # There is one of a name, and what is logged is no value.
+    return Form(b"logger", value.name.encode())
+
+
+BY_NAME.update(
+    {
+        "functools.partial": of_partial,
+        "random.Random": _random,
+        "random.SystemRandom": _random,
+        "logging.Logger": _logger,
+        "logging.RootLogger": _logger,
+    }
+)

@@ -16,8 +16,6 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
 
-    from memograd._key import Function
-
 # What an entry costs beside its key's arguments and its value: places in three tables, the key's tuple.
 ENTRY = 400
 
@@ -37,9 +35,9 @@ class Memory(MutableMapping[Key, Any]):
         self.nbytes = 0
         self.lock = new_lock() if lock is None else lock
         # Functions that are gone, whose entries nobody can ask for; noted by the garbage collector, at any moment.
-        self.orphaned: deque[Function] = deque()
+        self.orphaned: deque[object] = deque()
         self._max_bytes = max_bytes
-        self._sizes: dict[Function, dict[Key, int]] = {}
+        self._sizes: dict[object, dict[Key, int]] = {}
         guard(self.lock, self)
 
     @property
@@ -71,7 +69,7 @@ class Memory(MutableMapping[Key, Any]):
             tell(Refuse(key, f"the result takes about {nbytes:,} bytes, the store holds {limit:,}"))
             return
         self.entries[key] = value
-        self._sizes.setdefault(key[0], {})[key] = nbytes
+        self._sizes.setdefault(key[0].family, {})[key] = nbytes
         self.nbytes += nbytes
         if self.nbytes > limit or self.orphaned:
             self._make_room()
@@ -79,10 +77,10 @@ class Memory(MutableMapping[Key, Any]):
     def __delitem__(self, key: Key) -> None:
         with self.lock:
             del self.entries[key]
-            sizes = self._sizes[key.function]
+            sizes = self._sizes[key.function.family]
             self.nbytes -= sizes.pop(key)
             if not sizes:
-                del self._sizes[key.function]
+                del self._sizes[key.function.family]
 
     def __contains__(self, key: object) -> bool:
         with self.lock:
@@ -98,15 +96,15 @@ class Memory(MutableMapping[Key, Any]):
     def __repr__(self) -> str:
         return f"<Memory: {len(self):,} entries, {self.nbytes:,} of {self.max_bytes:,} bytes>"
 
-    def keys_of(self, function: Function) -> list[Key]:
-        """List the keys of one function."""
+    def keys_of(self, family: object) -> list[Key]:
+        """List the keys of all versions of a function."""
         with self.lock:
-            return list(self._sizes.get(function, ()))
+            return list(self._sizes.get(family, ()))
 
-    def count_of(self, function: Function) -> int:
-        """Count the entries of one function."""
+    def count_of(self, family: object) -> int:
+        """Count the entries of all versions of a function."""
         with self.lock:
-            return len(self._sizes.get(function, ()))
+            return len(self._sizes.get(family, ()))
 
     def begin_anew(self) -> None:
         """Forget everything, consistent or not."""

@@ -18,7 +18,7 @@ from memograd import Shared, memo
 
 
 def streams():
-    numpy = np.random.get_state()  # noqa: NPY002 - the global stream is what a program may depend on
+    numpy = np.random.get_state()
     return (
         torch.get_rng_state().tolist(),
         [s.tolist() if isinstance(s, np.ndarray) else s for s in numpy],

@@ -1,0 +1,125 @@
+"""How things stood before a call was computed, to see afterwards what it has changed: arguments, globals, streams."""
+
+from __future__ import annotations
+
+import threading
+import time
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from memograd._ambient._streams import read_streams
+from memograd._copies._witness import witness
+from memograd._key import CONTENT
+from memograd.fingerprint._content import REACHED, identify
+from memograd.fingerprint._form import PLAIN, Unidentified
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from memograd._ambient._streams import State
+    from memograd._key import Key
+    from memograd._subject import Subject
+
+
+_CONTAINERS: frozenset[type] = frozenset({list, tuple, dict, set, frozenset, bytearray})
+
+
+class Changed(NamedTuple):
+    """What a call has changed of what its code reads, by name.
+
+    Attributes:
+        logs: containers of plain values: they are written to.
+        others: what may be written to and read, such as a module that counts its batches.
+    """
+
+    logs: list[str]
+    others: list[str]
+
+
+NOTHING = Changed([], [])
+
+
+class Before:
+    """How things stand before a call is computed.
+
+    Attributes:
+        base, key: of the call, without and with the states of the streams that it draws from.
+        arguments: the values of the parameters.
+        watched: whether there is anything that it may change; code that is all known and plain arguments leave nothing.
+    """
+
+    __slots__ = (
+        "_code",
+        "_others",
+        "_reads",
+        "_streams",
+        "_subject",
+        "_witness",
+        "arguments",
+        "base",
+        "key",
+        "watched",
+    )
+
+    def __init__(self, subject: Subject, base: Key, key: Key, values: Sequence[Any]) -> None:
+        self.base, self.key = base, key
+        self.arguments = values
+        self._subject, self._code = subject, subject.code() if subject.open else b""
+        self.watched = subject.open or CONTENT in key[1::2]
+        if self.watched:
+            self._reads = [one.value for one in subject.captured]
+            self._witness = witness(values, subject.parameters, base[2 : 2 + 2 * len(values) : 2])
+            self._streams = read_streams()
+            self._others = _clocks()
+
+    def has_read_more(self) -> bool:
+        """Tell whether the call has brought in code that was not known before it."""
+        return self._subject.open and self._subject.code() != self._code
+
+    def changed_argument(self) -> str | None:
+        """Name an argument that is not what it was, or the part of it."""
+        return self._witness.changed()
+
+    def changed_reads(self) -> Changed:
+        """Name what the code reads that is not what it was."""
+        if not self.watched:
+            return NOTHING
+        skip = len(self.arguments)
+        names, cells = self.base.function.parameters[skip:], self.base[2 + 2 * skip :: 2]
+        reads = zip(names, self._reads, cells, strict=True)
+        changed = [(name, value) for name, value, cell in reads if not _still(value, cell)]
+        logs = [name for name, value in changed if _is_log(value)]
+        return Changed(logs, [name for name, _ in changed if name not in logs])
+
+    def drawn(self) -> dict[str, State]:
+        """Give the streams that have moved, as they were before."""
+        after = read_streams()
+        return {name: state for name, state in self._streams.items() if after.get(name) != state}
+
+    def was_alone(self) -> bool:
+        """Tell whether no other thread has done anything since: none of them can have drawn, then."""
+        return _clocks() == self._others
+
+
+def _clocks() -> dict[int, float]:
+    """Give how long each other thread has worked, in seconds of processor time."""
+    if threading.active_count() == 1:
+        return {}
+    others = [t.ident for t in threading.enumerate() if t.ident not in {None, threading.get_ident()}]
+    if not hasattr(time, "pthread_getcpuclockid"):
+        return {threading.get_ident(): time.perf_counter()}  # never the same: it cannot be told
+    return {ident: time.clock_gettime(time.pthread_getcpuclockid(ident)) for ident in others if ident is not None}
+
+
+def _still(value: object, cell: object) -> bool:
+    try:
+        return identify(value, REACHED) == cell
+    except Unidentified:
+        return False
+
+
+def _is_log(value: Any, depth: int = 8) -> bool:
+    """Tell whether a value is a container of plain values and of such containers."""
+    if type(value) not in _CONTAINERS or not depth:
+        return False
+    parts: list[Any] = [*value.keys(), *value.values()] if isinstance(value, dict) else list(value)
+    return all(type(part) in PLAIN or _is_log(part, depth - 1) for part in parts)

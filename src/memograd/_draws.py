@@ -1,0 +1,98 @@
+"""Functions that draw from random streams: their results depend on the streams' states, and a hit moves the streams.
+
+That a call draws is seen when it is first computed. From then on its key is a *signpost*: it says which streams the
+result depends on, and the full key has their states. With the result it is remembered where the streams were left, and
+a hit leaves them there, so that a memoized run draws what the plain run draws.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from memograd._ambient._streams import read_streams, set_streams
+from memograd._key import CONTENT, Function, Key
+from memograd.fingerprint._content import identify
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from memograd._ambient._streams import State
+    from memograd._before import Before
+
+RNG = ("replay", "freeze", "refuse")
+
+
+class Drawn:
+    """A result, and where the call that gave it left the streams that it drew from."""
+
+    __slots__ = ("after", "value")
+
+    def __init__(self, value: Any, after: dict[str, State]) -> None:
+        self.value = value
+        self.after = after
+
+    def __repr__(self) -> str:
+        return f"{self.value!r} (drawn from {', '.join(self.after)})"
+
+
+class Draws:
+    """What is known of the draws of one function.
+
+    Attributes:
+        signposts: the streams that the call of a key draws from.
+    """
+
+    def __init__(self) -> None:
+        self.signposts: dict[Key, tuple[str, ...]] = {}
+        self._functions: dict[Function, Function] = {}
+
+    def key(self, base: Key) -> Key:
+        """Give the full key of a call: with the states of the streams that it draws from, where it does."""
+        names = self.signposts.get(base) if self.signposts else None
+        if names is None:
+            return base
+        states = read_streams(names)
+        return self._full(base, states)
+
+    def given(self, remembered: Any) -> Any:
+        """Give a remembered result, and move the streams as the call would have moved them."""
+        if type(remembered) is not Drawn:
+            return remembered
+        set_streams(remembered.after)
+        return remembered.value
+
+    def beside(self, aside: Callable[[], Any], call: Callable[[], Any]) -> tuple[Any, Any]:
+        """Make a call that leaves no trace in the streams, from the same states as another that does."""
+        states = read_streams()
+        value = aside()
+        set_streams(states)
+        return value, call()
+
+    def told(
+        self, rng: str, before: Before, drawn: Mapping[str, State], value: Any, *, among_tasks: bool
+    ) -> tuple[str, Key, Any]:
+        """Learn that a call has drawn: why its result is not to be remembered, else under which key, and as what."""
+        names = tuple(drawn)
+        if rng == "freeze":
+            return "", before.key, value
+        if rng == "refuse":
+            return f"draws from {', '.join(names)}; the result is not remembered", before.key, value
+        if among_tasks or not before.was_alone():
+            others = "tasks" if among_tasks else "threads"
+            reason = f"while other {others} run, which may have drawn, too; the result is not remembered"
+            return f"draws from {', '.join(names)} {reason}", before.key, value
+        base = before.base
+        self.signposts[base] = names
+        return "", self._full(base, drawn), Drawn(value, read_streams(names))
+
+    def _full(self, base: Key, states: Mapping[str, State]) -> Key:
+        function = base.function
+        if function not in self._functions:
+            names = (*function.parameters, "streams")
+            self._functions[function] = Function(function.name, names, function.family)
+        return Key((self._functions[function], *base[1:], CONTENT, identify(tuple(states.items()))))
+
+    def clear(self) -> None:
+        """Forget what is known."""
+        self.signposts.clear()
+        self._functions.clear()

@@ -1,0 +1,56 @@
+"""Why a call is, or is not, remembered: what its key is made of, and what has been said of the function."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from memograd._errors import NoIdentityError
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from memograd._recall import Recall
+
+
+class Explanation(NamedTuple):
+    """What a call depends on. Prints as lines for people.
+
+    Attributes:
+        key: the call, as its key prints; why it has none, if it has none.
+        remembered: whether its result would come back without computing.
+        reads: what the code reads beside its arguments and may change in place.
+        effects: what the code changes, which a remembered call does not do again.
+        modes: the modes of torch, if they count for this call.
+        draws: the random streams that the call draws from.
+        said: what was said of the function so far: why calls were not remembered, and the like.
+    """
+
+    key: str
+    remembered: bool
+    reads: tuple[str, ...]
+    effects: tuple[str, ...]
+    modes: str
+    draws: tuple[str, ...]
+    said: tuple[str, ...]
+
+    def __str__(self) -> str:
+        lines = [f"{self.key}: {'remembered' if self.remembered else 'not remembered'}"]
+        for name in ("reads", "effects", "draws"):
+            lines += [f"  {name}: {', '.join(getattr(self, name))}"] if getattr(self, name) else []
+        lines += [f"  modes: {self.modes}"] if self.modes else []
+        return "\n".join([*lines, *(f"  said: {reason}" for reason in self.said)])
+
+
+def explain(recall: Recall, values: Sequence[Any]) -> Explanation:
+    """Explain a call from the values of its parameters."""
+    subject = recall.subject
+    try:
+        key, base = recall.key(values), recall.base(values)
+        text, modes, draws = repr(key), subject.modes_of(base.function), recall.draws.signposts.get(base, ())
+        remembered = recall.holds(values)
+    except NoIdentityError as error:
+        text, modes, draws, remembered = str(error), "", (), False
+    reads = tuple(one.path for one in subject.captured)
+    return Explanation(
+        text, remembered, reads, tuple(sorted(subject.effects)), modes, draws, tuple(recall.said.values())
+    )

@@ -1,0 +1,27 @@
+"""Act three, within backward: gradients through what is remembered.
+
+A recorded call is one node of the graph. Its inputs are the tensors among the arguments and every parameter that the
+call has read; what lies between is a graph of its own, which runs back once for all who use the result.
+"""
+
+from memograd._replay._live import Lives, Recorded, record
+from memograd._replay._recompute import recompute
+from memograd._replay._recording import GONE, Plan, Recording
+from memograd._replay._refuse import why_not
+from memograd._replay._run import Scope, connected, inside
+from memograd._replay._trees import Seen
+
+__all__ = [
+    "GONE",
+    "Lives",
+    "Plan",
+    "Recorded",
+    "Recording",
+    "Scope",
+    "Seen",
+    "connected",
+    "inside",
+    "recompute",
+    "record",
+    "why_not",
+]

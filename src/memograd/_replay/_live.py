@@ -1,0 +1,148 @@
+"""Record a call while it runs, and find recordings again for as long as somebody uses what they gave."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from memograd._ambient._streams import read_streams, set_streams
+from memograd._replay._recording import Recording, recorded
+from memograd._replay._run import CHANGES, Run, Unrecordable, inside
+from memograd._replay._trees import Seen
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Mapping, Sequence
+
+
+class Recorded(NamedTuple):
+    """What came of a call.
+
+    Attributes:
+        output: as the plain call gives it.
+        recording: what gives it again; None if nothing requires grad, and if the graph could not be held.
+        reason: why it could not be held: what the function does ("changes a tensor among its arguments"), else "".
+    """
+
+    output: Any
+    recording: Recording | None
+    reason: str
+
+
+def record(
+    f: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], captured: Sequence[Any] = ()
+) -> Recorded:
+    """Call `f` under grad mode and record it.
+
+    What cannot be recorded is seen in what has run. Where arguments had stand-ins it is called once more, then, and
+    plainly, from the random states it began with; else what it gave is what the plain call gives.
+
+    Inside a recorded call it is called, and nothing more.
+
+    Args:
+        captured: the values that `f` reads beside its arguments, in an order that does not change.
+    """
+    if inside() is not None:
+        return Recorded(f(*args, **kwargs), None, "")
+    streams = read_streams()
+    run = Run(Seen((tuple(args), dict(kwargs), tuple(captured))))
+    found = _attempt(run, f, args, kwargs)
+    if isinstance(found, Recorded):
+        return found
+    set_streams(streams)
+    return Recorded(f(*args, **kwargs), None, found)
+
+
+def _attempt(run: Run, f: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Recorded | str:
+    """Call and record. Give the reason alone where what ran is not what the plain call gives."""
+    try:
+        run.prepare(args, kwargs)
+    except Exception as error:  # noqa: BLE001 - what we cannot set apart costs the recording, never the call
+        return _reason(error)
+    try:
+        run.call(f)
+    except Unrecordable as error:
+        return str(error)
+    backward = run.pass_on()
+    try:
+        kept = _kept(run)
+        return kept._replace(recording=None, reason="goes backward itself") if backward else kept
+    except Exception as error:  # noqa: BLE001 - as above
+        done = backward or run.has_changed or not run.stand_ins
+        return Recorded(run.output, None, _reason(error)) if done else _reason(error)
+
+
+def _reason(error: Exception) -> str:
+    return str(error) if isinstance(error, Unrecordable) else f"cannot be recorded: {error!r}"
+
+
+def _kept(run: Run) -> Recorded:
+    run.check()
+    recording = recorded(run)
+    output = run.output if recording is None else recording.give(run.seen)
+    if run.has_changed:
+        # Its effects are there already: it is not called a second time.
+        return Recorded(output, None, CHANGES)
+    return Recorded(output, recording, "")
+
+
+class Lives:
+    """Recordings by key, held weakly: each lives as long as an output of it is in use.
+
+    Args:
+        max_bytes: how many bytes of graphs to hold beyond that, the least recently used going first.
+    """
+
+    def __init__(self, max_bytes: int = 0) -> None:
+        self.max_bytes = max_bytes
+        self._known: weakref.WeakValueDictionary[Hashable, Recording] = weakref.WeakValueDictionary()
+        self._held: OrderedDict[Hashable, tuple[Recording, int]] = OrderedDict()
+        self._lock = threading.RLock()
+
+    def __len__(self) -> int:
+        return len(self._known)
+
+    @property
+    def nbytes(self) -> int:
+        """Count the bytes that graphs in use hold."""
+        return sum(recording.nbytes for recording in list(self._known.values()))
+
+    def get(self, key: Hashable) -> Recording | None:
+        """Find a recording that can still be run back."""
+        recording = self._known.get(key)
+        if recording is None or not recording.fresh:
+            return None
+        with self._lock:
+            if key in self._held:
+                self._held.move_to_end(key)
+        return recording
+
+    def put(self, key: Hashable, recording: Recording) -> None:
+        """Hold a recording."""
+        with self._lock:
+            self._known[key] = recording
+            self._held.pop(key, None)
+            # What holds the graph together takes memory, too.
+            size = recording.nbytes + 1024
+            if size <= self.max_bytes and recording.graph is not None:
+                self._held[key] = recording, size
+            while sum(size for _, size in self._held.values()) > self.max_bytes:
+                self._held.popitem(last=False)
+
+    def sweep(self) -> None:
+        """Free the graphs of recordings of which something saved was changed in place: backward would raise.
+
+        To be called before a call is recorded: a training loop holds one graph at a time, then, as the plain one does.
+        """
+        for key, recording in list(self._known.items()):
+            if recording.broken:
+                recording.release()
+                self._known.pop(key, None)
+                self._held.pop(key, None)
+
+    def drop(self, key: Hashable) -> None:
+        """Forget one."""
+        with self._lock:
+            self._known.pop(key, None)
+            self._held.pop(key, None)

@@ -1,0 +1,175 @@
+"""What a wrapped function is at this moment: its code and all that it reaches, and the modes that it depends on.
+
+A *version* stands for one state of all that; keys name a version. What changes seldom (code, globals, modes) makes a
+version, and a hit looks only whether it is still the current one. What changes in place (a list, a module that the
+code reads) is looked at at every call, as if it were an argument.
+"""
+
+from __future__ import annotations
+
+import sys
+from typing import TYPE_CHECKING, Any
+
+from memograd._key import Function, Key, cells_of, key_of
+from memograd.fingerprint._form import PLAIN
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Sequence
+
+    from memograd.fingerprint._code import Reach
+    from memograd.fingerprint._walk import Captured
+
+
+_MOST = 1000  # versions
+
+
+class Subject:
+    """A wrapped function in all its versions.
+
+    Args:
+        f: the function.
+        name: as keys print it.
+        parameters: names of its parameters.
+        version: what the user says the code is; None to look at the code.
+
+    Attributes:
+        current: gives the version for plain arguments if it can tell it quickly, else None.
+        captured: values that the code reads and that may change in place.
+        open: whether the code may reach anything, random streams among it.
+        effects: names that are no inputs, since the code itself changes what they stand for.
+        listeners: called when ``current`` is another function.
+    """
+
+    def __init__(self, f: Callable[..., Any], name: str, parameters: Sequence[str], version: str | None = None) -> None:
+        self.f = f
+        self.name = name
+        self.parameters = tuple(parameters)
+        self.stated = version
+        self.effects: frozenset[str] = frozenset()
+        self.captured: tuple[Captured, ...] = ()
+        self.open = True
+        self.current: Callable[[], Function | None] = _unknown
+        self.listeners: list[Callable[[], None]] = []
+        self._versions: dict[tuple[bytes, Any], Function] = {}
+        self._state = b""
+        self._reach: Reach | None = None
+        self._same: Callable[[], bool | None] = _never
+
+    def key(self, values: Sequence[Any], reads: dict[object, Any] | None = None) -> Key:
+        """Make the key of a call from the values of the parameters. Raises `NoIdentityError`, naming the path.
+
+        Args:
+            values: of the parameters.
+            reads: what was read for the outermost call in progress. Inside of it, what the code reads is not looked at
+                again: what calls in progress change of it themselves are effects, and no inputs.
+        """
+        function = self.settle(plain=PLAIN.issuperset(map(type, values)))
+        key = key_of(function, values)
+        return Key(key + self._read(reads)) if self.captured else key
+
+    def _read(self, reads: dict[object, Any] | None) -> tuple[Any, ...]:
+        captured = self.captured
+        found = None if reads is None else reads.get(self)
+        if found is not None and found[0] is captured:
+            return found[1]
+        cells = self.cells()
+        if reads is not None:
+            reads[self] = captured, cells
+        return cells
+
+    def cells(self) -> tuple[Any, ...]:
+        """Make the cells of a key for what the code reads."""
+        return cells_of(self.name, [(one.path, one.value) for one in self.captured])
+
+    def settle(self, *, plain: bool) -> Function:
+        """Give the current version; code that has changed is followed anew.
+
+        Args:
+            plain: whether all arguments are plain; others may be tensors, and then modes count whatever the code is.
+        """
+        if not self._same():
+            self._follow()
+        modes = _modes() if self.open or not plain else None
+        version = self._version(modes)
+        if plain and not self.captured:
+            self.current = _telling(self._reach, version, modes, watched=self.open)
+            for tell in self.listeners:
+                tell()
+        return version
+
+    def code(self) -> bytes:
+        """Say what the code is by now: running it may have imported more of it."""
+        if not self._same():
+            self._follow()
+        return self._state
+
+    def modes_of(self, version: Function) -> str:
+        """Show the modes of torch that a version is for; nothing where they do not count."""
+        modes = next((modes for (_, modes), each in self._versions.items() if each is version), None)
+        return "" if modes is None else ", ".join(f"{name} {value}" for name, value in modes._asdict().items())
+
+    def ignore(self, paths: Iterable[str]) -> None:
+        """Take values that the code itself changes for effects: they are no inputs from now on."""
+        self.effects |= frozenset(paths)
+        self._same = _never
+
+    def _follow(self) -> None:
+        from memograd.fingerprint._code import reach  # reading bytecode takes longer to import than all the rest
+
+        found = reach(self.f, self.effects) if self.stated is None else None
+        self._state = (self.stated or "").encode() if found is None else found.stream
+        self.captured = () if found is None else found.captured
+        self.effects |= frozenset(() if found is None else found.effects)
+        self.open = found is None or found.open
+        self._reach = found
+        self._same = _always if found is None else found.guard
+        self.current = _unknown
+        for tell in self.listeners:
+            tell()
+
+    def _version(self, modes: Any) -> Function:
+        state = self._state, modes
+        found = self._versions.get(state)
+        if found is None:
+            while len(self._versions) >= _MOST:  # of a global that counts, say: its old values come no more
+                self._versions.pop(next(iter(self._versions)), None)
+            names = (*self.parameters, *(one.path for one in self.captured))
+            found = self._versions.setdefault(state, Function(self.name, names, self))
+        return found
+
+
+def _unknown() -> Function | None:
+    return None
+
+
+def _never() -> bool:
+    return False
+
+
+def _always() -> bool:
+    return True
+
+
+def _modes() -> Any:
+    """Read the modes of torch, None while it is not loaded."""
+    if sys.modules.get("torch") is None:
+        return None
+    from memograd._ambient._torch import read_modes
+
+    return read_modes()
+
+
+def _telling(found: Reach | None, version: Function, modes: Any, *, watched: bool) -> Callable[[], Function | None]:
+    """Make what tells the version while code and modes are as they are now.
+
+    It gives the version itself and not whether it is current: between asking and reading it, another thread, in which
+    other modes are in force, might have put another one in its place.
+    """
+    same: Callable[[], Function | None] = (lambda: version) if found is None else found.telling(version)
+    if not watched:
+        return same
+    if modes is None:
+        return lambda: same() if sys.modules.get("torch") is None else None
+    from memograd._ambient._torch import read_modes
+
+    return lambda: same() if read_modes() is modes else None

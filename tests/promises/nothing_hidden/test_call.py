@@ -1,0 +1,139 @@
+"""Nothing hidden: after a remembered call the program is where the call itself would have left it."""
+
+from __future__ import annotations
+
+import random
+import threading
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from memograd import Memo, MemogradWarning
+
+LIBRARIES = {
+    "random": (random.seed, random.random, lambda: random.gauss(0, 1)),
+    "numpy": (np.random.seed, np.random.rand, np.random.standard_normal),
+    "torch": (torch.manual_seed, lambda: torch.rand(()).item(), lambda: torch.randn(3).sum().item()),
+}
+
+
+@pytest.mark.parametrize("library", LIBRARIES)
+@pytest.mark.parametrize("kind", [1, 2])
+def test_a_memoized_run_draws_what_the_plain_run_draws(library, kind):
+    seed, draw = LIBRARIES[library][0], LIBRARIES[library][kind]
+
+    def f(x):
+        return x + draw()
+
+    memoized = Memo()(f)
+
+    def run(f):
+        seed(0)
+        drawn = [f(1), f(1), draw(), f(2), f(1)]
+        seed(0)
+        return [*drawn, f(1), f(1), draw(), draw()]
+
+    expected = run(f)
+    assert run(memoized) == expected
+    assert run(memoized) == expected
+    assert memoized.cache_info().hits >= 2
+
+
+def test_a_hit_leaves_every_stream_where_the_call_would_have_left_it():
+    @Memo()
+    def f(n):
+        return random.random(), np.random.rand(n).tolist(), torch.rand(n).tolist()
+
+    def seed():
+        random.seed(1)
+        np.random.seed(1)
+        torch.manual_seed(1)
+
+    seed()
+    first = f(3)
+    after = random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()
+    seed()
+    assert f(3) == first
+    assert (random.getstate(), np.random.get_state()[1].tolist(), torch.get_rng_state().tolist()) == after
+    assert f.cache_info()[:2] == (1, 1)
+
+
+def test_what_draws_nothing_is_remembered_whatever_the_streams_are():
+    @Memo()
+    def f(n):
+        return torch.ones(n).sum().item()
+
+    f(3)
+    torch.rand(1)
+    f(3)
+    assert f.cache_info()[:2] == (1, 1)
+
+
+def test_one_draw_can_be_frozen_or_refused():
+    frozen = Memo()(rng="freeze")(lambda n: torch.rand(n).tolist())
+    assert frozen(2) == frozen(2)
+    refused = Memo()(rng="refuse")(lambda n: torch.rand(n).tolist())
+    with pytest.warns(MemogradWarning, match="draws from torch"):
+        refused(2)
+    assert refused(2) != refused(2)
+    assert refused.cache_info().currsize == 0
+
+
+def test_while_another_thread_works_a_draw_is_not_remembered():
+    f = Memo()(lambda n: [torch.rand(n).tolist(), time.sleep(0.05)])
+    done = threading.Event()
+
+    def work():
+        while not done.is_set():
+            sum(range(1000))
+
+    thread = threading.Thread(target=work)
+    thread.start()
+    try:
+        with pytest.warns(MemogradWarning, match="other threads"):
+            f(2)
+        assert f.cache_info().currsize == 0
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_a_thread_that_only_waits_draws_nothing():
+    f = Memo()(lambda n: torch.rand(n).tolist())
+    done = threading.Event()
+    thread = threading.Thread(target=done.wait)
+    thread.start()
+    try:
+        f(2)
+        assert f.cache_info().currsize == 1
+    finally:
+        done.set()
+        thread.join()
+
+
+def test_a_function_that_changes_its_argument_is_not_remembered():
+    @Memo()
+    def f(values, x):
+        values.append(x)
+        return len(values)
+
+    values = [1]
+    with pytest.warns(MemogradWarning, match=r"f\(\) changes its argument values"):
+        assert f(values, 5) == 2
+    assert f([1], 5) == 2
+    assert f.cache_info().currsize == 0
+
+
+def test_a_function_that_changes_a_tensor_in_place_is_not_remembered():
+    f = Memo()(lambda x: x.add_(1).sum().item())
+    x = torch.zeros(3)
+    with pytest.warns(MemogradWarning, match="changes its argument x"):
+        assert f(x) == 3
+    assert f(x) == 6
+
+
+def test_rng_that_is_no_word_is_refused():
+    with pytest.raises(ValueError, match="expected one of 'replay', 'freeze', 'refuse'"):
+        Memo()(rng="once")
