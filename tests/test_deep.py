@@ -314,6 +314,7 @@ def test_an_outermost_call_keeps_its_results_until_it_ends_and_no_longer():
     assert calls == [1, 2, 3, 1]
 
 
+@pytest.mark.filterwarnings("ignore::memograd._errors.MemogradWarning")
 def test_threads_pin_each_its_own():
     calls = []
     started, go_on = threading.Event(), threading.Event()

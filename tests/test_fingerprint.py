@@ -275,7 +275,7 @@ def test_a_file_that_rests_is_read_once(tmp_path):
 
 @pytest.mark.parametrize("size", [0, 1, 999, 1000, 1001, 3000, 4321])
 def test_a_file_of_any_size_is_digested(tmp_path, monkeypatch, size):
-    monkeypatch.setattr("memograd.fingerprint._file.CHUNK", 1000)
+    monkeypatch.setattr(sys.modules["memograd.fingerprint._file"], "CHUNK", 1000)
     path, other = tmp_path / "data", tmp_path / "other"
     data = random.Random(1).randbytes(size)
     path.write_bytes(data)

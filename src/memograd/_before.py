@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from memograd._ambient._streams import read_streams
+from memograd._ambient._streams import read_streams, set_streams
 from memograd._copies._witness import witness
 from memograd._key import CONTENT
 from memograd.fingerprint._content import REACHED, identify
@@ -44,6 +44,8 @@ class Before:
     Attributes:
         base, key: of the call, without and with the states of the streams that it draws from.
         arguments: the values of the parameters.
+        trusting: that the call draws nothing, until the outermost call has ended: reading the streams takes longer than
+            most levels of a recursion.
         watched: whether there is anything that it may change; code that is all known and plain arguments leave nothing.
     """
 
@@ -60,16 +62,17 @@ class Before:
         "watched",
     )
 
-    def __init__(self, subject: Subject, base: Key, key: Key, values: Sequence[Any]) -> None:
+    def __init__(self, subject: Subject, base: Key, key: Key, values: Sequence[Any], *, trusting: bool = False) -> None:
         self.base, self.key = base, key
         self.arguments = values
         self._subject, self._code = subject, subject.code() if subject.open else b""
         self.watched = subject.open or CONTENT in key[1::2]
         if self.watched:
             self._reads = [one.value for one in subject.captured]
-            self._witness = witness(values, subject.parameters, base[2 : 2 + 2 * len(values) : 2])
-            self._streams = read_streams()
-            self._others = _clocks()
+            cells = base[1 : 1 + 2 * len(values)]
+            self._witness = witness(values, subject.parameters, cells[1::2]) if CONTENT in cells[::2] else None
+            self._streams = {} if trusting else read_streams()
+            self._others = {} if trusting else _clocks()
 
     def has_read_more(self) -> bool:
         """Tell whether the call has brought in code that was not known before it."""
@@ -77,7 +80,7 @@ class Before:
 
     def changed_argument(self) -> str | None:
         """Name an argument that is not what it was, or the part of it."""
-        return self._witness.changed()
+        return None if self._witness is None else self._witness.changed()
 
     def changed_reads(self) -> Changed:
         """Name what the code reads that is not what it was."""
@@ -92,8 +95,12 @@ class Before:
 
     def drawn(self) -> dict[str, State]:
         """Give the streams that have moved, as they were before."""
-        after = read_streams()
-        return {name: state for name, state in self._streams.items() if after.get(name) != state}
+        after = read_streams() if self.watched and self._streams else {}
+        return {name: state for name, state in self._streams.items() if after.get(name) != state} if after else {}
+
+    def begin_again(self) -> None:
+        """Set the streams back to where they were."""
+        set_streams(self._streams)
 
     def was_alone(self) -> bool:
         """Tell whether no other thread has done anything since: none of them can have drawn, then."""

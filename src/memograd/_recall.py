@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 from memograd._async import AsyncFlight
 from memograd._before import NOTHING, Before
 from memograd._copies._keep import Kept, Unkeepable, keep
-from memograd._deep._flight import STRIDE, here, outermost
+from memograd._deep._flight import STRIDE, Flight, here, outermost
 from memograd._deep._landing import Call
 from memograd._draws import Draws
 from memograd._errors import NoIdentityError, warn
@@ -27,7 +27,6 @@ if TYPE_CHECKING:
     from threading import RLock
     from typing import TypeAlias
 
-    from memograd._deep._flight import Flight
     from memograd._subject import Subject
 
     Store: TypeAlias = MutableMapping[Any, Any]
@@ -87,6 +86,7 @@ class Recall:
         self.order: OrderedDict[Key, None] | None = None if self.max_entries is None else OrderedDict()
         self.said: dict[str, str] = {}
         self.draws = Draws()
+        self.trusting = True
         self.turns = Turns()
         self.tasks = AsyncFlight()
         self.gradients = Gradients(options.live)
@@ -121,7 +121,7 @@ class Recall:
         try:
             value = self.taken(turn, key, values)
             if value is MISSING:
-                before = Before(self.subject, base, key, values)
+                before = self.before(flight, base, key, values)
                 level = flight.level = flight.level + 1
                 try:
                     if level % flight.stride == 0 or level < STRIDE or flight.leaving or flight.handed:
@@ -163,9 +163,9 @@ class Recall:
             before = Before(self.subject, base, key, values)
             if concerns(values, self.reads()):
                 return self.recorded(before, args, kwargs, turn)
-            value, flight = self.computed(args, kwargs)
+            value, known = self.computed(before, args, kwargs)
             watch.computed()
-            self.put(None, before, value, turn, watch, known=flight.known)
+            self.put(None, before, value, turn, watch, known=known)
             return value
         finally:
             turn.owner = 0
@@ -181,8 +181,8 @@ class Recall:
         known: dict[Key, Any] = {}
 
         def compute(*args: Any, **kwargs: Any) -> Any:
-            value, flight = self.computed(args, kwargs)
-            known.update(flight.known)
+            value, within = self.computed(before, args, kwargs)
+            known.update(within)
             return value
 
         key = before.key
@@ -256,13 +256,48 @@ class Recall:
         finally:
             self.pays.left(get_ident())
 
-    def computed(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Flight]:
-        """Compute the outermost memoized call of this thread."""
+    def computed(self, before: Before, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Mapping[Key, Any]]:
+        """Compute the outermost memoized call of this thread; give its value and what was computed within it.
+
+        At first the calls within it are trusted to draw no random numbers. If one has drawn, all is computed again,
+        and each call is looked at: what was remembered meanwhile may have been given in place of another draw.
+        """
+        flight = Flight(trusting=self.trusting)
         try:
-            return outermost(self.f, args, kwargs)
+            value = outermost(flight, self.f, args, kwargs)
         except Exception:
             self.missed()
+            self.distrust(before, flight)
             raise
+        if self.distrust(before, flight):
+            before.begin_again()
+            return self.computed(before, args, kwargs)
+        return value, flight.known
+
+    def before(self, flight: Flight, base: Key, key: Key, values: Sequence[Any]) -> Before:
+        """Note how things stand before a call within an outermost one."""
+        trusting = flight.trusting and self.trusting
+        before = Before(self.subject, base, key, values, trusting=trusting)
+        if trusting and before.watched:
+            flight.trusted.append((self, key))
+        return before
+
+    def distrust(self, before: Before, flight: Flight) -> bool:
+        """Tell whether calls that were trusted may have drawn; what they gave is forgotten, then."""
+        if not flight.trusted or not before.drawn():
+            return False
+        for recall, key in flight.trusted:
+            recall.drop(key)
+            recall.trusting = False
+        self.trusting = False
+        return True
+
+    def drop(self, key: Key) -> None:
+        """Forget a result."""
+        with self.lock:
+            self.store.pop(key, None)
+            if self.order is not None:
+                self.order.pop(key, None)
 
     def taken(self, turn: Turn, key: Key, values: Sequence[Any]) -> Any:
         """Take the turn to compute a key; where another thread had it, give what came of it."""

@@ -36,11 +36,13 @@ class Flight:
     unwound. handed: what the landing computed, by key.
     """
 
-    __slots__ = ("floor", "handed", "known", "landing", "leaving", "level", "reads", "stride")
+    __slots__ = ("floor", "handed", "known", "landing", "leaving", "level", "reads", "stride", "trusted", "trusting")
 
-    def __init__(self) -> None:
+    def __init__(self, *, trusting: bool = True) -> None:
         self.known: dict[Key, Any] = {}
         self.reads: dict[object, Any] = {}
+        self.trusting = trusting
+        self.trusted: list[tuple[Any, Key]] = []
         self.level = 0
         self.floor = min(getrecursionlimit() // 4, LANDING)
         self.stride = STRIDE
@@ -115,11 +117,11 @@ class _Here(threading.local):
 here = _Here()
 
 
-def outermost(f: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Flight]:
-    """Call `f`, the first memoized function in progress in this thread; give its value and what was known then."""
-    here.flight = flight = Flight()
+def outermost(flight: Flight, f: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    """Call `f`, the first memoized function in progress in this thread."""
+    here.flight = flight
     try:
-        return f(*args, **kwargs), flight
+        return f(*args, **kwargs)
     finally:
         here.flight = None
 

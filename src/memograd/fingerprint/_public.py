@@ -63,9 +63,13 @@ class Fingerprint:
             The function.
 
         Example:
-            >>> @fingerprint.register(Connection)
-            ... def _(connection):
-            ...     return connection.address, connection.user
+            >>> import threading
+            >>> from memograd import fingerprint
+            >>> @fingerprint.register(threading.Semaphore)
+            ... def _(semaphore):
+            ...     return semaphore._value
+            >>> fingerprint(threading.Semaphore(3)) == fingerprint(threading.Semaphore(3))
+            True
         """
         if parts is None:
 

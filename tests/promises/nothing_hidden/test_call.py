@@ -137,3 +137,26 @@ def test_a_function_that_changes_a_tensor_in_place_is_not_remembered():
 def test_rng_that_is_no_word_is_refused():
     with pytest.raises(ValueError, match="expected one of 'replay', 'freeze', 'refuse'"):
         Memo()(rng="once")
+
+
+@pytest.mark.parametrize("depth", [3, 8])
+def test_calls_within_a_call_draw_what_they_draw_in_the_plain_program(depth):
+    """They are trusted to draw nothing until it shows; then all is computed as if they never had been."""
+
+    def walk(level, n):
+        if not n:
+            return [random.random()]
+        return [*level(n - 1)[-3:], random.random(), *level(n - 1)[-3:]]
+
+    def plain(n):
+        return walk(plain, n)
+
+    @Memo()
+    def level(n):
+        return walk(level, n)
+
+    random.seed(5)
+    expected, after = plain(depth), random.random()
+    for _ in range(3):
+        random.seed(5)
+        assert (level(depth), random.random()) == (expected, after)
