@@ -11,6 +11,12 @@ from memograd._ambient._surroundings import Surroundings
 from memograd._ambient._torch import read_modes, under
 
 
+@pytest.fixture(autouse=True, scope="module")
+def precision_said_once():
+    """What was never set reads as none; set back to what it is by default it reads as that."""
+    torch.set_float32_matmul_precision("highest")
+
+
 @contextlib.contextmanager
 def default_dtype(dtype):
     before = torch.get_default_dtype()
@@ -35,6 +41,15 @@ def precision(value):
 
 
 @contextlib.contextmanager
+def precision_by_operation(value):
+    """As torch has it since 2.9; asked for the one precision of all operations, it then raises."""
+    matmul = torch.backends.mkldnn.matmul
+    before, matmul.fp32_precision = matmul.fp32_precision, value
+    yield
+    matmul.fp32_precision = before
+
+
+@contextlib.contextmanager
 def one_thread():
     before = torch.get_num_threads()
     torch.set_num_threads(before + 1)
@@ -51,6 +66,7 @@ ENTERED = {
     "default device": lambda: torch.device("meta"),
     "deterministic": deterministic,
     "precision": lambda: precision("medium"),
+    "precision by operation": lambda: precision_by_operation("bf16"),
     "without oneDNN": lambda: torch.backends.mkldnn.flags(enabled=False),
     "another number of threads": one_thread,
 }

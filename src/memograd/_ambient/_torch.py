@@ -23,7 +23,8 @@ _any_autocast: Callable[[], bool] = _C._is_any_autocast_enabled
 _dtype: Callable[[], torch.dtype] = _C.get_default_dtype
 _deterministic: Callable[[], bool] = _C._get_deterministic_algorithms
 _threads: Callable[[], int] = _C.get_num_threads
-_precision: Callable[[], str] = _C._get_float32_matmul_precision
+# By operation, since torch 2.9; the one name for all raises where they have been set apart.
+_by_operation: Callable[[str, str], str] | None = getattr(_C, "_get_fp32_precision_getter", None)
 _functions: Callable[[], int] = _C._len_torch_function_stack
 _onednn: Callable[[], bool] = _C._get_mkldnn_enabled
 
@@ -43,10 +44,16 @@ class Modes(NamedTuple):
     dtype: torch.dtype
     device: str
     deterministic: bool
-    precision: str
+    precision: tuple[str, ...]
     onednn: bool
     threads: int
     cuda: tuple[object, ...]
+
+
+def _precision() -> tuple[str, ...]:
+    if _by_operation is None:
+        return (torch.get_float32_matmul_precision(),)
+    return _by_operation("mkldnn", "matmul"), _by_operation("mkldnn", "conv"), _by_operation("mkldnn", "rnn")
 
 
 _last: Modes | None = None
@@ -104,12 +111,15 @@ def _device() -> str:
 
 def _cuda_flags() -> tuple[object, ...]:
     cudnn, matmul = torch.backends.cudnn, torch.backends.cuda.matmul
+    if _by_operation is None:
+        tf32: tuple[object, ...] = cudnn.allow_tf32, matmul.allow_tf32
+    else:
+        tf32 = tuple(_by_operation("cuda", operation) for operation in ("matmul", "conv", "rnn"))
     return (
         cudnn.enabled,
         cudnn.deterministic,
         cudnn.benchmark,
-        cudnn.allow_tf32,
-        matmul.allow_tf32,
+        *tf32,
         matmul.allow_fp16_reduced_precision_reduction,
         matmul.allow_bf16_reduced_precision_reduction,
     )
