@@ -6,7 +6,7 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from memograd._ambient._streams import read_streams, set_streams
+from memograd._ambient._streams import read_generators, read_streams, set_generators, set_streams
 from memograd._copies._witness import witness
 from memograd._key import CONTENT
 from memograd.fingerprint._content import REACHED, identify
@@ -51,6 +51,7 @@ class Before:
 
     __slots__ = (
         "_code",
+        "_generators",
         "_others",
         "_reads",
         "_streams",
@@ -71,6 +72,7 @@ class Before:
             self._reads = [one.value for one in subject.captured]
             cells = base[1 : 1 + 2 * len(values)]
             self._witness = witness(values, subject.parameters, cells[1::2]) if CONTENT in cells[::2] else None
+            self._generators = read_generators(values)
             self._streams = {} if trusting else read_streams()
             self._others = {} if trusting else _clocks()
 
@@ -98,9 +100,20 @@ class Before:
         after = read_streams() if self.watched and self._streams else {}
         return {name: state for name, state in self._streams.items() if after.get(name) != state} if after else {}
 
+    def moved_generators(self) -> dict[int, Any]:
+        """Give the generators among the arguments that have moved, by their place, as they are now."""
+        if not self.watched or not self._generators:
+            return {}
+        return {
+            at: state
+            for at, state in read_generators(self.arguments).items()
+            if repr(state) != repr(self._generators[at])
+        }
+
     def begin_again(self) -> None:
         """Set the streams back to where they were."""
         set_streams(self._streams)
+        set_generators(self.arguments, self._generators)
 
     def was_alone(self) -> bool:
         """Tell whether no other thread has done anything since: none of them can have drawn, then."""

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from memograd._ambient._streams import read_streams, set_streams
+from memograd._ambient._streams import read_streams, set_generators, set_streams
 from memograd._key import CONTENT, Function, Key
 from memograd.fingerprint._content import identify
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     from memograd._ambient._streams import State
     from memograd._before import Before
@@ -23,16 +23,17 @@ RNG = ("replay", "freeze", "refuse")
 
 
 class Drawn:
-    """A result, and where the call that gave it left the streams that it drew from."""
+    """A result, and where the call that gave it left the streams, and the generators among its arguments."""
 
-    __slots__ = ("after", "value")
+    __slots__ = ("after", "generators", "value")
 
-    def __init__(self, value: Any, after: dict[str, State]) -> None:
+    def __init__(self, value: Any, after: dict[str, State], generators: dict[int, Any]) -> None:
         self.value = value
         self.after = after
+        self.generators = generators
 
     def __repr__(self) -> str:
-        return f"{self.value!r} (drawn from {', '.join(self.after)})"
+        return f"{self.value!r} (drawn from {', '.join(self.after) or 'a generator'})"
 
 
 class Draws:
@@ -54,12 +55,10 @@ class Draws:
         states = read_streams(names)
         return self._full(base, states)
 
-    def given(self, remembered: Any) -> Any:
-        """Give a remembered result, and move the streams as the call would have moved them."""
-        if type(remembered) is not Drawn:
-            return remembered
+    def move(self, remembered: Drawn, values: Sequence[Any]) -> None:
+        """Move streams and generators as the call has moved them."""
         set_streams(remembered.after)
-        return remembered.value
+        set_generators(values, remembered.generators)
 
     def beside(self, aside: Callable[[], Any], call: Callable[[], Any]) -> tuple[Any, Any]:
         """Make a call that leaves no trace in the streams, from the same states as another that does."""
@@ -69,10 +68,13 @@ class Draws:
         return value, call()
 
     def told(
-        self, rng: str, before: Before, drawn: Mapping[str, State], value: Any, *, among_tasks: bool
+        self, rng: str, before: Before, key: Key, drawn: Mapping[str, State], value: Any, *, among_tasks: bool
     ) -> tuple[str, Key, Any]:
         """Learn that a call has drawn: why its result is not to be remembered, else under which key, and as what."""
         names = tuple(drawn)
+        generators = before.moved_generators()
+        if not names:
+            return "", key, Drawn(value, {}, generators) if generators else value
         if rng == "freeze":
             return "", before.key, value
         if rng == "refuse":
@@ -83,7 +85,7 @@ class Draws:
             return f"draws from {', '.join(names)} {reason}", before.key, value
         base = before.base
         self.signposts[base] = names
-        return "", self._full(base, drawn), Drawn(value, read_streams(names))
+        return "", self._full(base, drawn), Drawn(value, read_streams(names), generators)
 
     def _full(self, base: Key, states: Mapping[str, State]) -> Key:
         function = base.function

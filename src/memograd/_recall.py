@@ -12,7 +12,7 @@ from memograd._before import NOTHING, Before
 from memograd._copies._keep import Kept, Unkeepable, keep
 from memograd._deep._flight import STRIDE, Flight, here, outermost
 from memograd._deep._landing import Call
-from memograd._draws import Draws
+from memograd._draws import Drawn, Draws
 from memograd._errors import NoIdentityError, warn
 from memograd._events import Evict, Hit, Miss, Put, Refuse, listeners, tell
 from memograd._gradients import Gradients, concerns, know_within, known_within
@@ -357,8 +357,11 @@ class Recall:
 
     def given(self, remembered: Any, values: Sequence[Any]) -> Any:
         """Make of what is remembered what a caller is given; MISSING if that cannot be."""
-        value = self.draws.given(remembered)
-        return value.give([*values, *self.reads()]) if type(value) is Kept else value
+        held = remembered.value if type(remembered) is Drawn else remembered
+        value = held.give([*values, *self.reads()]) if type(held) is Kept else held
+        if type(remembered) is Drawn and value is not MISSING:
+            self.draws.move(remembered, values)
+        return value
 
     def reads(self) -> list[Any]:
         """List the values that the code reads beside its arguments."""
@@ -460,9 +463,7 @@ class Recall:
             kept = self.kept(before, value)
         except Unkeepable as unkeepable:
             return f"returned {unkeepable}; the result is not remembered", key, value
-        if not drawn:
-            return "", key, kept
-        return self.draws.told(self.options.rng, before, drawn, kept, among_tasks=among_tasks)
+        return self.draws.told(self.options.rng, before, key, drawn, kept, among_tasks=among_tasks)
 
     def kept(self, before: Before, value: Any) -> Any:
         """Make of a result what is remembered. Raises `Unkeepable`."""

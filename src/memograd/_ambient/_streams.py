@@ -8,7 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
 State = tuple[Any, ...]
 
@@ -74,4 +74,42 @@ _STREAMS: dict[str, tuple[Callable[[Any], State], Callable[[Any, State], None]]]
     "random": (_read_random, _set_random),
     "numpy.random": (_read_numpy, _set_numpy),
     "torch": (_read_torch, _set_torch),
+}
+
+
+def read_generators(values: Sequence[Any]) -> dict[int, Any]:
+    """Read the states of the generators among some values, by their place."""
+    return {at: read(value) for at, value in enumerate(values) if (read := _way(value)[0]) is not None}
+
+
+def set_generators(values: Sequence[Any], states: Mapping[int, Any]) -> None:
+    """Set the generators among some values to these states."""
+    for at, state in states.items():
+        write = _way(values[at])[1]
+        if write is not None:
+            write(values[at], state)
+
+
+def _way(value: object) -> tuple[Any, Any]:
+    """Find how the state of a generator is read and set; None for what is none."""
+    for kind in type(value).__mro__:
+        way = _GENERATORS.get(f"{kind.__module__}.{kind.__qualname__}")
+        if way is not None:
+            return way
+    return None, None
+
+
+def _set_torch_generator(generator: Any, state: bytes) -> None:
+    generator.set_state(sys.modules["torch"].frombuffer(bytearray(state), dtype=sys.modules["torch"].uint8))
+
+
+def _set_numpy_generator(generator: Any, state: Any) -> None:
+    generator.bit_generator.state = state
+
+
+_GENERATORS: dict[str, tuple[Callable[[Any], Any], Callable[[Any, Any], object]]] = {
+    "random.Random": (lambda g: g.getstate(), lambda g, state: g.setstate(state)),
+    "torch._C.Generator": (lambda g: g.get_state().numpy().tobytes(), _set_torch_generator),
+    "numpy.random._generator.Generator": (lambda g: g.bit_generator.state, _set_numpy_generator),
+    "numpy.random.mtrand.RandomState": (lambda g: g.get_state(legacy=False), lambda g, state: g.set_state(state)),
 }

@@ -76,7 +76,8 @@ def _setting(race: Race) -> str:
     options, device = race.options, race.device.type
     where = torch.cuda.get_device_name() if device == "cuda" else f"CPU, threads: {torch.get_num_threads()}"
     return (
-        f"{options.words:,} of {len(word_list()):,} English words, {options.epochs} epochs, {options.order} batches of "
+        f"{options.words:,} of {len(word_list()):,} English words, {options.epochs} epoch"
+        f"{'s' * (options.epochs != 1)}, {options.order} batches of "
         f"{options.batch:,}\nLSTM with {options.hidden} units; {where}; seed {options.seed}"
     )
 

@@ -160,3 +160,30 @@ def test_calls_within_a_call_draw_what_they_draw_in_the_plain_program(depth):
     for _ in range(3):
         random.seed(5)
         assert (level(depth), random.random()) == (expected, after)
+
+
+GENERATORS = {
+    "torch": (lambda: torch.Generator().manual_seed(3), lambda g: torch.rand(2, generator=g).tolist()),
+    "numpy": (lambda: np.random.default_rng(3), lambda g: g.standard_normal(2).tolist()),
+    "numpy's old one": (lambda: np.random.RandomState(3), lambda g: [g.standard_normal()]),
+    "random": (lambda: random.Random(3), lambda g: [g.gauss(0, 1)]),
+}
+
+
+@pytest.mark.parametrize("library", GENERATORS)
+def test_a_generator_that_is_an_argument_is_left_where_the_call_leaves_it(library):
+    make, draw = GENERATORS[library]
+    f = Memo()(lambda x, generator: [x, *draw(generator)])
+    plain, first, again = make(), make(), make()
+    expected = [[n, *draw(plain)] for n in range(4)]
+    for generator in (first, again):
+        assert [f(n, generator) for n in range(4)] == expected
+        assert draw(generator) == draw(make_after(make, draw, 4))
+    assert f.cache_info()[:2] == (4, 4)
+
+
+def make_after(make, draw, times):
+    generator = make()
+    for _ in range(times):
+        draw(generator)
+    return generator
