@@ -6,11 +6,11 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from memograd._ambient._streams import read_generators, read_streams, set_generators, set_streams
+from memograd._ambient._streams import read_generators, read_streams
 from memograd._copies._witness import witness
-from memograd._key import CONTENT
+from memograd._key import CONTENT, is_log
 from memograd.fingerprint._content import REACHED, identify
-from memograd.fingerprint._form import PLAIN, Unidentified
+from memograd.fingerprint._form import Unidentified
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,9 +18,6 @@ if TYPE_CHECKING:
     from memograd._ambient._streams import State
     from memograd._key import Key
     from memograd._subject import Subject
-
-
-_CONTAINERS: frozenset[type] = frozenset({list, tuple, dict, set, frozenset, bytearray})
 
 
 class Changed(NamedTuple):
@@ -44,8 +41,6 @@ class Before:
     Attributes:
         base, key: of the call, without and with the states of the streams that it draws from.
         arguments: the values of the parameters.
-        trusting: that the call draws nothing, until the outermost call has ended: reading the streams takes longer than
-            most levels of a recursion.
         watched: whether there is anything that it may change; code that is all known and plain arguments leave nothing.
     """
 
@@ -63,7 +58,7 @@ class Before:
         "watched",
     )
 
-    def __init__(self, subject: Subject, base: Key, key: Key, values: Sequence[Any], *, trusting: bool = False) -> None:
+    def __init__(self, subject: Subject, base: Key, key: Key, values: Sequence[Any]) -> None:
         self.base, self.key = base, key
         self.arguments = values
         self._subject, self._code = subject, subject.code() if subject.open else b""
@@ -73,8 +68,13 @@ class Before:
             cells = base[1 : 1 + 2 * len(values)]
             self._witness = witness(values, subject.parameters, cells[1::2]) if CONTENT in cells[::2] else None
             self._generators = read_generators(values)
-            self._streams = {} if trusting else read_streams()
-            self._others = {} if trusting else _clocks()
+            self._streams = read_streams() if subject.draws or self._witness is not None else {}
+            self._others = _clocks()
+
+    @property
+    def cells(self) -> tuple[Any, ...]:
+        """What the key has of what the code reads."""
+        return self.base[1 + 2 * len(self.arguments) :]
 
     def has_read_more(self) -> bool:
         """Tell whether the call has brought in code that was not known before it."""
@@ -84,16 +84,19 @@ class Before:
         """Name an argument that is not what it was, or the part of it."""
         return None if self._witness is None else self._witness.changed()
 
-    def changed_reads(self) -> Changed:
-        """Name what the code reads that is not what it was."""
+    def changed_reads(self, *, logs: bool) -> Changed:
+        """Name what the code reads that is not what it was; containers of plain values only if `logs`."""
         if not self.watched:
             return NOTHING
         skip = len(self.arguments)
         names, cells = self.base.function.parameters[skip:], self.base[2 + 2 * skip :: 2]
         reads = zip(names, self._reads, cells, strict=True)
-        changed = [(name, value) for name, value, cell in reads if not _still(value, cell)]
-        logs = [name for name, value in changed if _is_log(value)]
-        return Changed(logs, [name for name, _ in changed if name not in logs])
+        found = Changed([], [])
+        for name, value, cell in reads:
+            plain = is_log(value)
+            if (logs or not plain) and not _still(value, cell):
+                (found.logs if plain else found.others).append(name)
+        return found
 
     def drawn(self) -> dict[str, State]:
         """Give the streams that have moved, as they were before."""
@@ -109,11 +112,6 @@ class Before:
             for at, state in read_generators(self.arguments).items()
             if repr(state) != repr(self._generators[at])
         }
-
-    def begin_again(self) -> None:
-        """Set the streams back to where they were."""
-        set_streams(self._streams)
-        set_generators(self.arguments, self._generators)
 
     def was_alone(self) -> bool:
         """Tell whether no other thread has done anything since: none of them can have drawn, then."""
@@ -135,11 +133,3 @@ def _still(value: object, cell: object) -> bool:
         return identify(value, REACHED) == cell
     except Unidentified:
         return False
-
-
-def _is_log(value: Any, depth: int = 8) -> bool:
-    """Tell whether a value is a container of plain values and of such containers."""
-    if type(value) not in _CONTAINERS or not depth:
-        return False
-    parts: list[Any] = [*value.keys(), *value.values()] if isinstance(value, dict) else list(value)
-    return all(type(part) in PLAIN or _is_log(part, depth - 1) for part in parts)

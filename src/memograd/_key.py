@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from memograd._errors import SOURCE, NoIdentityError
 from memograd.fingerprint._content import REACHED, identify
-from memograd.fingerprint._form import Unidentified
+from memograd.fingerprint._form import PLAIN, Unidentified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -110,6 +110,17 @@ def cells_of(name: str, reads: Sequence[tuple[str, object]]) -> tuple[object, ..
         reads: the way to each value, and the value.
     """
     return tuple(cell for path, value in reads for cell in (CONTENT, _read(name, path, value)))
+
+
+_CONTAINERS: frozenset[type] = frozenset({list, tuple, dict, set, frozenset, bytearray})
+
+
+def is_log(value: Any, depth: int = 8) -> bool:
+    """Tell whether a value is a container of plain values and of such containers: a log, a counter, a table."""
+    if type(value) not in _CONTAINERS or not depth:
+        return False
+    parts: list[Any] = [*value.keys(), *value.values()] if isinstance(value, dict) else list(value)
+    return PLAIN.issuperset(map(type, parts)) or all(type(p) in PLAIN or is_log(p, depth - 1) for p in parts)
 
 
 def _read(name: str, path: str, value: object) -> object:

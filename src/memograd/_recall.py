@@ -86,13 +86,12 @@ class Recall:
         self.order: OrderedDict[Key, None] | None = None if self.max_entries is None else OrderedDict()
         self.said: dict[str, str] = {}
         self.draws = Draws()
-        self.trusting = True
         self.turns = Turns()
         self.tasks = AsyncFlight()
         self.gradients = Gradients(options.live)
         self.pays = Pays(always=options.always)
 
-    def answer(
+    def answer(  # noqa: C901 - what were methods would take frames from every level of a recursion
         self,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
@@ -121,14 +120,20 @@ class Recall:
         try:
             value = self.taken(turn, key, values)
             if value is MISSING:
-                before = self.before(flight, base, key, values)
+                before = Before(self.subject, base, key, values)
                 level = flight.level = flight.level + 1
                 try:
                     if level % flight.stride == 0 or level < STRIDE or flight.leaving or flight.handed:
                         value = flight.detour(Call(key, self.f, args, kwargs))
                     if value is MISSING:
                         # Called from here, and not from a method: that would take a frame from every level.
-                        value = self.f(*args, **kwargs)
+                        above, flight.subject = flight.subject, self.subject
+                        if above is not self.subject and self.subject.captured:
+                            self.subject.keep(flight.reads, before.cells)
+                        try:
+                            value = self.f(*args, **kwargs)
+                        finally:
+                            flight.subject = above
                         # The body may have swallowed the exception that was to unwind it: this is not its result, then.
                         flight.go_on(level)
                 except Exception as error:
@@ -257,47 +262,15 @@ class Recall:
             self.pays.left(get_ident())
 
     def computed(self, before: Before, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Mapping[Key, Any]]:
-        """Compute the outermost memoized call of this thread; give its value and what was computed within it.
-
-        At first the calls within it are trusted to draw no random numbers. If one has drawn, all is computed again,
-        and each call is looked at: what was remembered meanwhile may have been given in place of another draw.
-        """
-        flight = Flight(trusting=self.trusting)
+        """Compute the outermost memoized call of this thread; give its value and what was computed within it."""
+        flight = Flight()
+        flight.subject = self.subject
+        self.subject.keep(flight.reads, before.cells)
         try:
-            value = outermost(flight, self.f, args, kwargs)
+            return outermost(flight, self.f, args, kwargs), flight.known
         except Exception:
             self.missed()
-            self.distrust(before, flight)
             raise
-        if self.distrust(before, flight):
-            before.begin_again()
-            return self.computed(before, args, kwargs)
-        return value, flight.known
-
-    def before(self, flight: Flight, base: Key, key: Key, values: Sequence[Any]) -> Before:
-        """Note how things stand before a call within an outermost one."""
-        trusting = flight.trusting and self.trusting
-        before = Before(self.subject, base, key, values, trusting=trusting)
-        if trusting and before.watched:
-            flight.trusted.append((self, key))
-        return before
-
-    def distrust(self, before: Before, flight: Flight) -> bool:
-        """Tell whether calls that were trusted may have drawn; what they gave is forgotten, then."""
-        if not flight.trusted or not before.drawn():
-            return False
-        for recall, key in flight.trusted:
-            recall.drop(key)
-            recall.trusting = False
-        self.trusting = False
-        return True
-
-    def drop(self, key: Key) -> None:
-        """Forget a result."""
-        with self.lock:
-            self.store.pop(key, None)
-            if self.order is not None:
-                self.order.pop(key, None)
 
     def taken(self, turn: Turn, key: Key, values: Sequence[Any]) -> Any:
         """Take the turn to compute a key; where another thread had it, give what came of it."""
@@ -340,7 +313,8 @@ class Recall:
 
     def base(self, values: Sequence[Any]) -> Key:
         """Make the key of a call, without what its result depends on besides. Raises `NoIdentityError`."""
-        return self.subject.key(values, None if here.flight is None else here.flight.reads)
+        flight = here.flight
+        return self.subject.key(values, flight.reads if flight is not None and flight.subject is self.subject else None)
 
     def verified(self, remembered: Any, args: Sequence[Any], kwargs: Mapping[str, Any], values: Sequence[Any]) -> Any:
         """Give a remembered result; once in a while, where that was asked for, compute it again and compare."""
@@ -385,7 +359,7 @@ class Recall:
             raise error
         with self.lock:
             self.counts.bypasses += 1
-        self.refuse(self.subject.settle(plain=True), f"{error}. The call is computed and not remembered")
+        self.refuse(self.subject.face, f"{error}. The call is computed and not remembered")
 
     def peek(self, key: Key) -> Any:
         """Look into the store without counting."""
@@ -449,13 +423,18 @@ class Recall:
         key, drawn = before.key, {}
         if before.has_read_more():
             return MORE_CODE, key, value
+        flight = here.flight
+        # A recursion's own changes of what it reads are looked at where it began.
+        top = flight is None or flight.subject is not self.subject
         if before.watched:
             argument = before.changed_argument()
             if argument:
                 return f"changes its argument {argument}; the result is not remembered", key, value
-            changed = before.changed_reads() if known is not None else NOTHING
-            if changed.others:
-                return f"changes {changed.others[0]}, which it reads; the result is not remembered", key, value
+            within = flight is not None and not top and self.subject.is_kept(flight.reads)
+            changed = NOTHING if within else before.changed_reads(logs=top)
+            if changed.others or (changed.logs and (among_tasks or not before.was_alone())):
+                names = ", ".join([*changed.others, *changed.logs])
+                return f"changes {names}, which it reads; the result is not remembered", key, value
             if changed.logs:
                 key = self.learned(changed.logs, before, known or {})
             drawn = before.drawn()
@@ -567,7 +546,7 @@ class Recall:
     def failed(self, doing: str, error: Exception) -> Any:
         """Say once that the store failed, and go on as if nothing were remembered."""
         reason = f"{self.subject.name}(): could not {doing} the store: {error!r}"
-        self.refuse(self.subject.settle(plain=True), reason, once=doing)
+        self.refuse(self.subject.face, reason, once=doing)
         return MISSING
 
     def refuse(self, key: object, reason: str, once: str = "") -> None:
@@ -579,7 +558,7 @@ class Recall:
     def note(self, change: str) -> None:
         """Tell that the function is remembered more, or less, than before, since that pays."""
         if change and listeners:
-            tell(Refuse(self.subject.settle(plain=True), f"{self.subject.name}(): {change}"))
+            tell(Refuse(self.subject.face, f"{self.subject.name}(): {change}"))
 
     def say(self, kind: str, reason: str) -> None:
         """Warn once a kind, if there is anything to say."""

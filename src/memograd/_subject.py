@@ -10,11 +10,12 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
-from memograd._key import Function, Key, cells_of, key_of
+from memograd._errors import NoIdentityError
+from memograd._key import Function, Key, cells_of, is_log, key_of
 from memograd.fingerprint._form import PLAIN
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+    from collections.abc import Callable, Iterable, Mapping, Sequence
 
     from memograd.fingerprint._code import Reach
     from memograd.fingerprint._walk import Captured
@@ -34,8 +35,10 @@ class Subject:
 
     Attributes:
         current: gives the version for plain arguments if it can tell it quickly, else None.
+        face: stands for the function in events, where no version can be told.
         captured: values that the code reads and that may change in place.
         open: whether the code may reach anything, random streams among it.
+        draws: whether the code may reach a random stream.
         effects: names that are no inputs, since the code itself changes what they stand for.
         listeners: called when ``current`` is another function.
     """
@@ -45,9 +48,11 @@ class Subject:
         self.name = name
         self.parameters = tuple(parameters)
         self.stated = version
+        self.face = Function(name, self.parameters, self)
         self.effects: frozenset[str] = frozenset()
         self.captured: tuple[Captured, ...] = ()
         self.open = True
+        self.draws = True
         self.current: Callable[[], Function | None] = _unknown
         self.listeners: list[Callable[[], None]] = []
         self._versions: dict[tuple[bytes, Any], Function] = {}
@@ -60,8 +65,8 @@ class Subject:
 
         Args:
             values: of the parameters.
-            reads: what was read for the outermost call in progress. Inside of it, what the code reads is not looked at
-                again: what calls in progress change of it themselves are effects, and no inputs.
+            reads: where a recursion of this function, and of none besides, keeps what it reads. What it changes of
+                containers of plain values itself is an effect, and no input: they are looked at once.
         """
         function = self.settle(plain=PLAIN.issuperset(map(type, values)))
         key = key_of(function, values)
@@ -69,13 +74,29 @@ class Subject:
 
     def _read(self, reads: dict[object, Any] | None) -> tuple[Any, ...]:
         captured = self.captured
-        found = None if reads is None else reads.get(self)
-        if found is not None and found[0] is captured:
-            return found[1]
-        cells = self.cells()
+        kept = None if reads is None else reads.get(self)
+        if kept is None or kept[0] is not captured:
+            cells = self.cells()
+        elif kept[2]:
+            return kept[1]
+        else:
+            fresh = [(one.path, one.value) for one in captured]
+            cells = tuple(
+                cell
+                for at, read in enumerate(fresh)
+                for cell in (kept[1][2 * at : 2 * at + 2] if is_log(read[1]) else cells_of(self.name, [read]))
+            )
         if reads is not None:
-            reads[self] = captured, cells
+            self.keep(reads, cells)
         return cells
+
+    def keep(self, reads: dict[object, Any], cells: tuple[Any, ...]) -> None:
+        """Keep what is read for a recursion; where all of it is containers of plain values, as it is."""
+        reads[self] = self.captured, cells, all(is_log(one.value) for one in self.captured)
+
+    def is_kept(self, reads: Mapping[object, Any]) -> bool:
+        """Tell whether all that is read is kept for a recursion."""
+        return self in reads and reads[self][2]
 
     def cells(self) -> tuple[Any, ...]:
         """Make the cells of a key for what the code reads."""
@@ -121,6 +142,7 @@ class Subject:
         self.captured = () if found is None else found.captured
         self.effects |= frozenset(() if found is None else found.effects)
         self.open = found is None or found.open
+        self.draws = found is None or found.draws
         self._reach = found
         self._same = _always if found is None else found.guard
         self.current = _unknown
@@ -154,8 +176,11 @@ def _modes() -> Any:
     """Read the modes of torch, None while it is not loaded."""
     if sys.modules.get("torch") is None:
         return None
-    from memograd._ambient._torch import read_modes
+    from memograd._ambient._torch import read_modes, unusual
 
+    reason = unusual()
+    if reason:
+        raise NoIdentityError(f"{reason}, which may change what any operation gives")
     return read_modes()
 
 

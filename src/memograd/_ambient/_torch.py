@@ -10,6 +10,7 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch.utils._device import DeviceContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
@@ -27,6 +28,28 @@ _threads: Callable[[], int] = _C.get_num_threads
 _by_operation: Callable[[str, str], str] | None = getattr(_C, "_get_fp32_precision_getter", None)
 _functions: Callable[[], int] = _C._len_torch_function_stack
 _onednn: Callable[[], bool] = _C._get_mkldnn_enabled
+
+
+_dispatches: Callable[[], int] = _C._len_torch_dispatch_stack
+_transform: Callable[[], object] = _C._functorch.peek_interpreter_stack
+_forward_ad: Any = torch.autograd.forward_ad
+
+
+def unusual() -> str:
+    """Say which mode is in force that may change anything; nothing if there is none."""
+    if _dispatches():
+        return "a dispatch mode is in force (fake tensors, make_fx, one of your own)"
+    if _transform() is not None:
+        return "a transform of torch.func is under way"
+    if _forward_ad._current_level >= 0:
+        return "forward-mode differentiation is under way"
+    if _functions() and any(not isinstance(mode, DeviceContext) for mode in _function_modes()):
+        return "a function mode is in force"
+    return ""
+
+
+def _function_modes() -> list[object]:
+    return [_C._get_function_stack_at(place) for place in range(_functions())]
 
 
 class Modes(NamedTuple):
@@ -69,6 +92,7 @@ def read_modes() -> Modes:
         and not _any_autocast()
         and not last.autocast
         and not _functions()
+        and not _dispatches()
         and last.device == "cpu"
         and _inference() is last.inference
         and _dtype() is last.dtype

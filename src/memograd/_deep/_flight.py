@@ -36,13 +36,12 @@ class Flight:
     unwound. handed: what the landing computed, by key.
     """
 
-    __slots__ = ("floor", "handed", "known", "landing", "leaving", "level", "reads", "stride", "trusted", "trusting")
+    __slots__ = ("floor", "handed", "known", "landing", "leaving", "level", "reads", "stride", "subject")
 
-    def __init__(self, *, trusting: bool = True) -> None:
+    def __init__(self) -> None:
         self.known: dict[Key, Any] = {}
         self.reads: dict[object, Any] = {}
-        self.trusting = trusting
-        self.trusted: list[tuple[Any, Key]] = []
+        self.subject: object = None
         self.level = 0
         self.floor = min(getrecursionlimit() // 4, LANDING)
         self.stride = STRIDE

@@ -38,11 +38,12 @@ class Reach:
         captured: what may change in place. What is found in it counts like an argument: it may be a tensor tomorrow.
         effects: names that reached code binds anew.
         open: whether it may reach what cannot be told, torch among it.
+        draws: whether it may reach a random stream: open for more than what it reads.
         guard: tells, quickly, whether all names still stand for what they stood for: True, else None.
         telling: makes a guard that gives what it is made with in place of True, which saves a call.
     """
 
-    __slots__ = ("captured", "effects", "guard", "open", "stream", "telling")
+    __slots__ = ("captured", "draws", "effects", "guard", "open", "stream", "telling")
 
     def __init__(
         self,
@@ -51,6 +52,7 @@ class Reach:
         effects: tuple[str, ...],
         guards: Guards,
         open: bool,  # noqa: A002 - as the attribute
+        draws: bool,
     ) -> None:
         self.stream = stream
         self.captured = captured
@@ -58,6 +60,7 @@ class Reach:
         self.guard: Callable[[], bool | None] = guards.built()
         self.telling: Callable[[Any], Callable[[], Any]] = guards.built
         self.open = open
+        self.draws = draws
 
 
 def reach(root: Any, effects: frozenset[str] = frozenset(), *, weak: bool = False) -> Reach:
@@ -89,7 +92,7 @@ def _followed(root: Any, effects: frozenset[str], *, weak: bool) -> Reach:
 
 def _reached(walk: Walk) -> Reach:
     captured, effects = tuple(walk.captured.values()), tuple(walk.effects.values())
-    return Reach(joined(walk.chunks), captured, effects, walk.guards, open=walk.open)
+    return Reach(joined(walk.chunks), captured, effects, walk.guards, open=walk.open or walk.reads, draws=walk.open)
 
 
 _functions: weakref.WeakKeyDictionary[Any, Reach] = weakref.WeakKeyDictionary()

@@ -7,8 +7,10 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import weakref
 from collections import deque
+from contextvars import ContextVar
 from functools import partial
 from types import (
     BuiltinFunctionType,
@@ -85,6 +87,7 @@ class Walk:
         self.effects: dict[object, str] = {}
         self.guards = Guards(self.home, root if weak else None)
         self.open = False
+        self.reads = False
         self.depth = 0
 
     def all(self) -> None:
@@ -112,7 +115,7 @@ class Walk:
     def _effect(self, key: object, path: str) -> None:
         self.effects.setdefault(key, path)
         self.write(b"effect")
-        self.open = True
+        self.reads = True
 
     def rebinds(self, owner: object, name: str, path: str) -> None:
         """Note that reached code binds a name anew."""
@@ -174,6 +177,8 @@ class Walk:
             self.write(b"stream")  # its state is no value that the code reads: it moves with every draw
             self.open = True
             return
+        if isinstance(value, (ContextVar, threading.local)):
+            raise NotImplementedError(f"{path} stands for something else in each thread or task")
         if type(value).__module__.partition(".")[0] == __name__.partition(".")[0]:
             self.write(b"ours")  # what a memoized function carries; what it remembers is followed as code
             return
@@ -190,8 +195,9 @@ class Walk:
         self.paths.add(path)
         self.captured[id(value)] = Captured(path, value)
         self.alive.append(value)
-        self.open = True  # it may hold a tensor tomorrow
+        self.reads = True  # it may hold a tensor tomorrow
         if type(value) not in CONTAINERS:
+            self.open = True
             self.value(type(value), f"type({path})")
 
     def _number(self, value: object) -> bytes:

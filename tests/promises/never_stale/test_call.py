@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextvars
 import importlib
+import random
 import sys
 import textwrap
+import threading
 
 import pytest
 import torch
 from torch import nn
+from torch._subclasses.fake_tensor import FakeTensorMode
 
-from memograd import Memo
+from memograd import Memo, MemogradWarning
 
 
 def program(tmp_path, monkeypatch, name, text):
@@ -168,8 +173,6 @@ def test_the_default_dtype_is_part_of_the_key():
 
 
 def test_threads_with_other_modes_do_not_see_each_others_results():
-    import threading
-
     @Memo()
     def f(n):
         return torch.is_grad_enabled()
@@ -241,3 +244,117 @@ def test_a_change_of_a_module_is_seen_wherever_it_is_read(change, where, monkeyp
         WEIGHTS[change](net)
         assert torch.equal(f(*args, x), f.__wrapped__(*args, x))
         assert not torch.equal(f(*args, x), before)
+
+
+def test_what_is_read_is_looked_at_within_another_call_too():
+    table = torch.zeros(3)
+    memo = Memo()
+
+    @memo
+    def total(n):
+        return (table + n).sum().item()
+
+    @memo
+    def outer(k):
+        first = total(1)
+        table.add_(k)
+        return first, total(1), total(2)
+
+    with pytest.warns(MemogradWarning, match="changes outer:table"):
+        assert outer(2) == (3.0, 9.0, 12.0)
+    table.zero_()
+    assert total(2) == 6.0
+
+
+def test_draws_within_a_call_are_draws_though_it_sets_the_stream_back():
+    memo = Memo()
+    draw = memo(lambda _: torch.rand(1).item())
+
+    @memo
+    def score(seed):
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)
+            return [draw(0) for _ in range(3)]
+
+    torch.manual_seed(1)
+    expected = [torch.rand(1).item() for _ in range(3)]
+    assert score(1) == expected
+    torch.manual_seed(7)
+    expected = torch.rand(1).item()
+    torch.manual_seed(7)
+    assert draw(0) == expected
+
+
+def test_a_body_runs_once_though_what_it_calls_draws():
+    memo = Memo()
+    draw = memo(lambda _: random.random())
+    ran = []
+
+    @memo
+    def f(n):
+        ran.append(n)
+        return draw(n)
+
+    f(1)
+    assert ran == [1]
+
+
+def test_a_draw_before_an_exception_is_as_good_as_any():
+    memo = Memo()
+    draw = memo(lambda _: random.random())
+
+    @memo
+    def f(n):
+        raise ValueError(draw(0), draw(0))
+
+    random.seed(0)
+    try:
+        f(1)
+    except ValueError as error:
+        found, after = error.args, random.random()
+    random.seed(0)
+    assert (found, after) == ((random.random(), random.random()), random.random())
+
+
+def test_an_async_call_during_which_a_read_changes_is_not_remembered():
+    table = [1]
+
+    @Memo()
+    async def f(k):
+        await asyncio.sleep(0.02)
+        return table[0] + k
+
+    async def main():
+        task = asyncio.create_task(f(1))
+        await asyncio.sleep(0.005)
+        table[0] = 5
+        first = await task
+        table[0] = 1
+        return first, await f(1)
+
+    with pytest.warns(MemogradWarning, match="changes f:table"):
+        assert asyncio.run(main()) == (6, 2)
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit.script` is deprecated")
+def test_under_modes_that_change_anything_a_call_is_plain():
+    f = Memo()(lambda n: torch.ones(n))
+    with FakeTensorMode(), pytest.warns(MemogradWarning, match="dispatch mode"):
+        f(3)
+    assert type(f(3)) is torch.Tensor
+    g = Memo()(lambda x: x**3)
+    g(torch.ones(2))
+    forward = torch.autograd.forward_ad
+    with forward.dual_level():
+        with pytest.warns(MemogradWarning, match="forward-mode"):
+            dual = g(forward.make_dual(torch.ones(2), torch.ones(2)))
+        assert forward.unpack_dual(dual).tangent.tolist() == [3, 3]
+
+
+@pytest.mark.parametrize("thing", [contextvars.ContextVar("v", default=1), threading.local()])
+def test_what_is_another_thing_in_each_thread_makes_a_call_plain(thing):
+    thing_ = thing
+    f = Memo()(lambda n: (str(thing_), n))
+    with pytest.warns(MemogradWarning, match="in each thread or task"):
+        f(1)
+    assert f.cache_info().currsize == 0
