@@ -7,7 +7,6 @@ import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memograd._ambient._streams import read_generators, read_streams
-from memograd._copies._witness import witness
 from memograd._key import CONTENT, is_log
 from memograd.fingerprint._content import REACHED, identify
 from memograd.fingerprint._form import Unidentified
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from memograd._ambient._streams import State
+    from memograd._copies._witness import Witness
     from memograd._key import Key
     from memograd._subject import Subject
 
@@ -66,7 +66,7 @@ class Before:
         if self.watched:
             self._reads = [one.value for one in subject.captured]
             cells = base[1 : 1 + 2 * len(values)]
-            self._witness = witness(values, subject.parameters, cells[1::2]) if CONTENT in cells[::2] else None
+            self._witness = _witness(values, subject.parameters, cells) if CONTENT in cells[::2] else None
             self._generators = read_generators(values)
             self._streams = read_streams() if subject.draws or self._witness is not None else {}
             self._others = _clocks()
@@ -116,6 +116,12 @@ class Before:
     def was_alone(self) -> bool:
         """Tell whether no other thread has done anything since: none of them can have drawn, then."""
         return _clocks() == self._others
+
+
+def _witness(values: Sequence[Any], names: Sequence[str], cells: Sequence[Any]) -> Witness:
+    from memograd._copies._witness import witness  # not needed by those whose arguments are plain
+
+    return witness(values, names, cells[1::2])
 
 
 def _clocks() -> dict[int, float]:

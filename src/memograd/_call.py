@@ -12,7 +12,7 @@ import sys
 import weakref
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
-from memograd._copies._keep import Kept
+from memograd._copies._kept import Kept
 from memograd._events import listeners
 from memograd._explain import Explanation, explain
 from memograd._key import MISSING, Binding

@@ -7,6 +7,7 @@ so that looking up needs no more than building a tuple, and hashing and comparin
 
 from __future__ import annotations
 
+from collections import Counter, OrderedDict, defaultdict, deque
 from textwrap import indent
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, cast
@@ -112,7 +113,9 @@ def cells_of(name: str, reads: Sequence[tuple[str, object]]) -> tuple[object, ..
     return tuple(cell for path, value in reads for cell in (CONTENT, _read(name, path, value)))
 
 
-_CONTAINERS: frozenset[type] = frozenset({list, tuple, dict, set, frozenset, bytearray})
+_CONTAINERS: frozenset[type] = frozenset(
+    {list, tuple, dict, set, frozenset, bytearray, Counter, OrderedDict, defaultdict, deque}
+)
 
 
 def is_log(value: Any, depth: int = 8) -> bool:

@@ -7,9 +7,8 @@ from collections import OrderedDict
 from time import perf_counter
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from memograd._async import AsyncFlight
 from memograd._before import NOTHING, Before
-from memograd._copies._keep import Kept, Unkeepable, keep
+from memograd._copies._kept import Kept
 from memograd._deep._flight import STRIDE, Flight, here, outermost
 from memograd._deep._landing import Call
 from memograd._draws import Drawn, Draws
@@ -27,6 +26,7 @@ if TYPE_CHECKING:
     from threading import RLock
     from typing import TypeAlias
 
+    from memograd._async import AsyncFlight
     from memograd._subject import Subject
 
     Store: TypeAlias = MutableMapping[Any, Any]
@@ -87,7 +87,7 @@ class Recall:
         self.said: dict[str, str] = {}
         self.draws = Draws()
         self.turns = Turns()
-        self.tasks = AsyncFlight()
+        self.tasks: AsyncFlight | None = None
         self.gradients = Gradients(options.live)
         self.pays = Pays(always=options.always)
 
@@ -248,6 +248,10 @@ class Recall:
             self.put(None, before, value, turn, among_tasks=True)
             return MISSING if turn.value is ALONE else turn.value
 
+        if self.tasks is None:
+            from memograd._async import AsyncFlight
+
+            self.tasks = AsyncFlight()
         return await self.tasks.answer(key, look, lambda: self.f(*args, **kwargs), put, take)
 
     def steps_aside(self) -> bool:
@@ -438,20 +442,24 @@ class Recall:
             if changed.logs:
                 key = self.learned(changed.logs, before, known or {})
             drawn = before.drawn()
-        try:
-            kept = self.kept(before, value)
-        except Unkeepable as unkeepable:
-            return f"returned {unkeepable}; the result is not remembered", key, value
+        kept, reason = self.kept(before, value)
+        if reason:
+            return f"returned {reason}; the result is not remembered", key, value
         return self.draws.told(self.options.rng, before, key, drawn, kept, among_tasks=among_tasks)
 
-    def kept(self, before: Before, value: Any) -> Any:
-        """Make of a result what is remembered. Raises `Unkeepable`."""
+    def kept(self, before: Before, value: Any) -> tuple[Any, str]:
+        """Make of a result what is remembered, or say why it cannot be."""
         if type(value) in BARE:
-            return value
-        kept = keep(value, [*before.arguments, *self.reads()], copy=self.options.copy)
+            return value, ""
+        from memograd._copies._keep import Unkeepable, keep
+
+        try:
+            kept = keep(value, [*before.arguments, *self.reads()], copy=self.options.copy)
+        except Unkeepable as unkeepable:
+            return value, str(unkeepable)
         if type(kept) is Kept and kept.same:
             self.say("same", f"{self.subject.name}() returned {kept.same}")
-        return kept
+        return kept, ""
 
     def learned(self, paths: Sequence[str], before: Before, known: Mapping[Key, Any]) -> Key:
         """Take what an outermost call has changed of what it reads for effects: from now on they are no inputs.

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from memograd._copies._kept import Kept
 from memograd._copies._places import Places
 from memograd._copies._plan import Plan, Unkeepable, adapter_of, drawn, lenders, overlap
 from memograd._copies._ways import ATOMS
 from memograd._key import MISSING
 from memograd.store._keepable import unkeepable
-from memograd.store._size import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -21,32 +21,6 @@ if TYPE_CHECKING:
 _FLAT: frozenset[Any] = frozenset({tuple, list, dict, set})
 
 __all__ = ["Kept", "Unkeepable", "keep"]
-
-
-class Kept:
-    """A result in a store.
-
-    Attributes:
-        give: makes of the bound arguments of a hit what its caller gets; MISSING if they are not made as those of the
-            first call were (the result is a part of them), or if there is no memory for a copy: compute the call.
-        same: what in it comes back as the same object, and can be spoiled therefore; empty if nothing does.
-        value: what it holds, to be looked at; parts of the arguments are None there.
-    """
-
-    __slots__ = ("_plan", "give", "same", "value")
-
-    def __init__(self, value: object, give: Callable[[Sequence[Any]], Any], same: str, plan: Plan | None) -> None:
-        self.value = value
-        self.give = give
-        self.same = same
-        self._plan = plan
-
-    def __repr__(self) -> str:
-        return repr(self.value)
-
-    def __sizeof__(self) -> int:
-        held = [] if self._plan is None else [source for _, _, source in self._plan.makes]
-        return object.__sizeof__(self) + size_of([self.value, held])
 
 
 def keep(value: Any, args: Sequence[Any], *, copy: bool = True) -> Any:

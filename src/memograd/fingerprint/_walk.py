@@ -177,7 +177,7 @@ class Walk:
             self.write(b"stream")  # its state is no value that the code reads: it moves with every draw
             self.open = True
             return
-        if isinstance(value, (ContextVar, threading.local)):
+        if issubclass(type(value), (ContextVar, threading.local)):
             raise NotImplementedError(f"{path} stands for something else in each thread or task")
         if type(value).__module__.partition(".")[0] == __name__.partition(".")[0]:
             self.write(b"ours")  # what a memoized function carries; what it remembers is followed as code
