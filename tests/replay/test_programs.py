@@ -14,7 +14,7 @@ from torch.utils.checkpoint import checkpoint
 from memograd._scan._torch import untraced
 
 
-def agrees(f, make, *, calls=1, reason=None, inputs=()):
+def assert_agrees(f, make, *, calls=1, reason=None, inputs=()):
     """Run a function twice and backward twice, plainly and recorded: values and gradients must agree."""
     found = []
     for remembered in (False, True):
@@ -45,7 +45,7 @@ def test_a_gradient_asked_for_inside():
         (slope,) = torch.autograd.grad((x**3).sum(), x, create_graph=True)
         return slope.norm(dim=1)
 
-    agrees(penalty, ones)
+    assert_agrees(penalty, ones)
 
 
 def test_a_backward_inside_arrives_as_in_the_plain_program():
@@ -53,7 +53,7 @@ def test_a_backward_inside_arrives_as_in_the_plain_program():
         (x**2).sum().backward()
         return x * 3
 
-    agrees(trains, ones, calls=2, reason="goes backward itself")
+    assert_agrees(trains, ones, calls=2, reason="goes backward itself")
     leaf = torch.ones(2, requires_grad=True)
     Replayed(trains)(leaf * 2)
     assert leaf.grad.tolist() == [8, 8]
@@ -72,17 +72,17 @@ def test_a_hook_that_the_call_puts_on_its_argument_fires():
 
 def test_checkpoints_inside():
     net = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
-    agrees(lambda x: checkpoint(net, x, use_reentrant=False) * 2, ones, inputs=[net])
+    assert_agrees(lambda x: checkpoint(net, x, use_reentrant=False) * 2, ones, inputs=[net])
 
 
 def test_checkpoints_that_go_backward_themselves_are_left_to_the_plain_call():
     net = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
-    agrees(lambda x: checkpoint(net, x, use_reentrant=True) * 2, ones, calls=4, reason="use_reentrant", inputs=[net])
+    assert_agrees(lambda x: checkpoint(net, x, use_reentrant=True) * 2, ones, calls=4, reason="use_reentrant", inputs=[net])
 
 
 def test_transforms_inside_are_left_to_the_plain_call():
-    agrees(lambda x: torch.func.grad(lambda x: (x**3).sum())(x), ones, calls=4, reason="saved tensor hooks")
-    agrees(lambda x: torch.func.vmap(torch.sin)(x), ones)
+    assert_agrees(lambda x: torch.func.grad(lambda x: (x**3).sum())(x), ones, calls=4, reason="saved tensor hooks")
+    assert_agrees(lambda x: torch.func.vmap(torch.sin)(x), ones)
 
 
 def test_changes_in_place_inside():
@@ -94,7 +94,7 @@ def test_changes_in_place_inside():
         z.copy_(y)
         return z[:, 1:]
 
-    agrees(busy, ones)
+    assert_agrees(busy, ones)
 
 
 def test_a_recurrent_network_over_packed_rows():
@@ -104,7 +104,7 @@ def test_a_recurrent_network_over_packed_rows():
         packed, (h, c) = lstm(pack_sequence([x, x[:1]]))
         return packed.data.sum() + h.sum() + c.sum()
 
-    agrees(run, ones, inputs=[lstm])
+    assert_agrees(run, ones, inputs=[lstm])
     f = Replayed(lambda x: lstm(pack_sequence([x, x[:1]])), captured=(lstm,))
     x = ones()[0]
     first, second = f(x), f(x)
@@ -126,27 +126,27 @@ def test_results_with_names_are_results_with_names():
 
 def test_a_network_whose_statistics_move_is_left_to_the_plain_call():
     net = nn.BatchNorm1d(3)
-    agrees(net, ones, calls=2, reason="changes a tensor", inputs=[net])
+    assert_agrees(net, ones, calls=2, reason="changes a tensor", inputs=[net])
     assert net.num_batches_tracked == 4
     net.eval()
-    agrees(net, ones, inputs=[net])
+    assert_agrees(net, ones, inputs=[net])
 
 
 def test_attention_and_a_transformer_layer():
     torch.manual_seed(0)
     layer = nn.TransformerEncoderLayer(4, 2, 8, dropout=0.0, batch_first=True)
-    agrees(lambda x: layer(x[None, :, :1].expand(1, 2, 4)), ones, inputs=[layer])
+    assert_agrees(lambda x: layer(x[None, :, :1].expand(1, 2, 4)), ones, inputs=[layer])
 
 
 def test_a_compiled_module_inside():
     net = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
     compiled = torch.compile(net, backend="aot_eager")
-    agrees(compiled, ones, inputs=[net])
+    assert_agrees(compiled, ones, inputs=[net])
 
 
 def test_weights_of_a_parametrization():
     net = nn.utils.parametrizations.weight_norm(nn.Linear(3, 4))
-    agrees(net, ones, inputs=[net])
+    assert_agrees(net, ones, inputs=[net])
 
 
 def test_complex_and_half_tensors_with_equal_content_elsewhere():
