@@ -11,12 +11,13 @@ import gc
 import inspect
 import math
 import pickle
-import threading
 import time
 import types
 import weakref
+from functools import partial
 
 import pytest
+from tests.threads import together
 
 from memograd import Memo, MemogradError, NoIdentityError, memo
 from memograd._errors import MemogradWarning
@@ -656,11 +657,7 @@ def test_counts_are_exact_among_threads():
             for value in range(10):
                 assert f(value) == value
 
-    threads = [threading.Thread(target=look) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(*[look] * 8)
     assert f.cache_info() == (160_000, 10, None, 10)
 
 
@@ -679,17 +676,13 @@ def test_threads_that_put_and_evict_together_get_right_results(options):
             if step % 500 == 0:
                 f.cache_clear()
 
-    threads = [threading.Thread(target=work, args=(seed,)) for seed in (1, 2, 3, 5, 7, 11)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(*[partial(work, seed) for seed in (1, 2, 3, 5, 7, 11)])
     assert wrong == []
     assert f.cache_info().currsize <= options.get("max_entries", 23)
 
 
 def test_without_the_gil_a_hit_takes_the_lock(monkeypatch):
-    monkeypatch.setattr("memograd._call._FREE_THREADED", True)
+    monkeypatch.setattr("memograd._wrapper._FREE_THREADED", True)
     counted = Counted()
 
     @Memo()

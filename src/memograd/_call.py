@@ -8,23 +8,20 @@ hit on plain arguments is one look into a dictionary (about 1.3 times `functools
 from __future__ import annotations
 
 import functools
-import sys
 import weakref
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
-from memograd._copies._kept import Kept
-from memograd._events import listeners
 from memograd._explain import Explanation, explain
-from memograd._key import MISSING, Binding
+from memograd._key import Binding
 from memograd._recall import Recall
 from memograd._stats import CacheInfo, Stats, cache_info, stats
 from memograd._subject import Subject
+from memograd._wrapper import wrapper_of
 from memograd.store._memory import Memory
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from threading import RLock
-    from types import CellType
     from typing import Concatenate
 
     from memograd._key import Key
@@ -65,7 +62,7 @@ def memoize(f: Callable[P, R_co], store: Store, lock: RLock, options: Options) -
     binding = Binding(f)
     subject = Subject(f, getattr(f, "__name__", type(f).__name__), binding.names, options.version)
     recall = Recall(f, subject, store, lock, options)
-    wrapper: Any = functools.update_wrapper(_wrapper(recall, binding), f)
+    wrapper: Any = functools.update_wrapper(wrapper_of(recall, binding), f)
     wrapper.__dict__.update(_names(recall, binding))
     if isinstance(store, Memory):
         # When the wrapper is gone nobody can ask for its results. The store is told, and must not keep it alive.
@@ -107,89 +104,6 @@ def _advice(f: object) -> str:
     if isinstance(f, int):
         return f"write @memo(max_entries={f!r}) for a bound, and @memo or memo(f) for a function"
     return "write @memo above a def, memo(f), or @memo(max_entries=..., store=...)"
-
-
-def _wrapper(recall: Recall, binding: Binding) -> Any:
-    """Define the wrapper; what it does is NOTE [hit]."""
-    if _is_async(recall.f):
-        body = f"    $values = {binding.values}\n    return await $answer({binding.call}, $values)"
-        return binding.define(recall.subject.name, body, "async ", answer=recall.answer_async, nothing={})
-    look, touches = _quick(recall)
-    # Variadic arguments are never plain, and a foreign mapping must see a `Key`: both take the long way at once.
-    # To look with a tuple of the arguments asks for their hash, which is what such a function is called for.
-    subject = recall.subject
-    asked_for = subject.name in {"__hash__", "__eq__"}
-    quick = binding.probe and look is not None and not asked_for and recall.options.mode.looks
-    body = _HIT if quick and not recall.options.verify else _PLAIN
-    touch = "; ".join(f"$touch_{index}($key)" for index in range(len(touches))) or "pass"
-    guard = "with $lock:" if _FREE_THREADED else "if True:"
-    wrapper = binding.define(
-        subject.name,
-        body.format(probe=binding.probe, call=binding.call, values=binding.values, touch=touch, guard=guard),
-        current=subject.current,
-        look=look,
-        missing=MISSING,
-        kept=Kept,
-        counts=recall.counts,
-        listeners=listeners,
-        lock=recall.lock,
-        answer=recall.answer,
-        error=Exception,
-        nothing={},
-        **{f"touch_{index}": touch for index, touch in enumerate(touches)},
-    )
-    cells = dict(zip(wrapper.__code__.co_freevars, wrapper.__closure__ or (), strict=True))
-    if (cell := cells.get(f"{binding.mark}current")) is not None:
-        subject.listeners.append(functools.partial(_renew, cell, subject))
-    return wrapper
-
-
-def _is_async(f: Callable[..., Any]) -> bool:
-    import inspect
-
-    return any(inspect.iscoroutinefunction(each) for each in (f, type(f).__call__))
-
-
-def _renew(cell: CellType, subject: Subject) -> None:
-    cell.cell_contents = subject.current
-
-
-# NOTE [hit] First the version is asked for: it is given while code, globals and modes are as they were. Looking with a
-# plain tuple finds the `Key` that it is equal to; only plain values are ever found so.
-# An argument without a hash, and an entry that another thread evicts between two lines, raise: the long way answers.
-# Under the GIL each line is atomic, the count too (no other thread runs within it); without, the lock makes them so.
-_HIT = """\
-    $key = None
-    try:
-        {guard}
-            $function = $current()
-            if $function is not None:
-                $key = {probe}
-                $value = $look($key, $missing)
-                if $value is not $missing:
-                    if $type($value) is not $kept and not $listeners:
-                        {touch}
-                        $counts.hits += 1
-                        return $value
-                    $key = None
-    except $error: pass
-    $values = {values}
-    return $answer({call}, $values, None if $listeners else $key)
-"""
-_PLAIN = """\
-    $values = {values}
-    return $answer({call}, $values)
-"""
-_FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
-
-
-def _quick(recall: Recall) -> tuple[Callable[..., Any] | None, list[Callable[[Any], Any]]]:
-    """Find how to look into the store in one call of C, and what notes that an entry was used."""
-    touches: list[Callable[[Any], Any]] = [] if recall.order is None else [recall.order.move_to_end]
-    store, kind = recall.store, type(recall.store)
-    if isinstance(store, Memory):
-        return store.entries.get, [store.entries.move_to_end, *touches]
-    return store.get if kind is dict else None, touches
 
 
 def _names(recall: Recall, binding: Binding) -> dict[str, Any]:

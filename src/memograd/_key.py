@@ -13,7 +13,7 @@ from types import FunctionType
 from typing import TYPE_CHECKING, Any, cast
 
 from memograd._errors import SOURCE, NoIdentityError
-from memograd.fingerprint._content import REACHED, identify
+from memograd.fingerprint._content import KEY, REACHED, Content, identify
 from memograd.fingerprint._form import PLAIN, Unidentified
 
 if TYPE_CHECKING:
@@ -41,15 +41,18 @@ CONTENT = _Sentinel("CONTENT")
 class Function:
     """Whose key a key is: a version of a wrapped function, known by identity, with the names of what keys tell of it.
 
-    `family` is what all versions of a function have in common.
+    `family` is what all versions of a function have in common. `front` has results of calls with integers alone, by
+    those, and `look` looks into it: a store puts there what is asked for often, and takes it away with the entry.
     """
 
-    __slots__ = ("__weakref__", "family", "name", "parameters")
+    __slots__ = ("__weakref__", "family", "front", "look", "name", "parameters")
 
     def __init__(self, name: str, parameters: Sequence[str], family: object = None) -> None:
         self.name = name
         self.parameters = tuple(parameters)
         self.family = self if family is None else family
+        self.front: dict[Any, Any] = {}
+        self.look = self.front.get
 
     def __repr__(self) -> str:
         return self.name
@@ -91,15 +94,23 @@ class Key(tuple[Any, ...]):
                 part.text = shown(value)
 
 
+def in_front(cells: tuple[Any, ...]) -> Any:
+    """Give the place of a call in the front of its function, if all that its key is made of are integers."""
+    return cells[2] if len(cells) == 3 else tuple(cells[2::2])
+
+
 def key_of(function: Function, values: Sequence[object]) -> Key:
     """Make the key of a call from the values of the parameters. Raises `NoIdentityError`, naming the path."""
     cells: list[object] = [function]
+    quick = KEY.quick
     for index, value in enumerate(values):
         kind = type(value)
         if kind in _RAW and (kind is not float or (value == value and value)):  # noqa: PLR0124 - NaN is unlike itself
             cells += (kind, value)
         else:
-            cells += (CONTENT, _content(function, index, value))
+            # What `identify` does first, without the calls that lead there: a batch is many tensors.
+            chunk = quick[kind](value) if kind in quick else None
+            cells += (CONTENT, _content(function, index, value) if chunk is None else Content(chunk))
     return Key(cells)
 
 
@@ -145,10 +156,11 @@ def _content(function: Function, index: int, value: object) -> object:
 class Binding:
     """How calls of `f` are bound, as source: f's own parameter list, so that Python binds keywords and defaults.
 
-    parameters: `(x, y=_y)`; call: what to call f with; values: one for each name; probe: the key if all are plain.
+    parameters: `(x, y=_y)`; call: what to call f with; values: one for each name; probe: the key if all are plain;
+    integers: whether all are integers; place: their place in the front of the function, then.
     """
 
-    __slots__ = ("call", "defaults", "home", "mark", "names", "parameters", "probe", "values")
+    __slots__ = ("call", "defaults", "home", "integers", "mark", "names", "parameters", "place", "probe", "values")
 
     def __init__(self, f: Callable[..., Any]) -> None:
         # Tools such as doctest ask a function's globals which module it is from.
@@ -157,7 +169,7 @@ class Binding:
         kinds = {name: parameter.kind for name, parameter in signature.parameters.items()}
         self.names = tuple(kinds)
         # In front of every name that is not f's own: no parameter begins with it.
-        self.mark = "_"
+        self.mark = "_0"
         while any(name.startswith(self.mark) for name in self.names):
             self.mark += "_"
         self.defaults: dict[str, Any] = {}
@@ -170,6 +182,8 @@ class Binding:
         self.call = "$values, $nothing" if plain else f"{_tuple(positional)}, {{{', '.join(keywords)}}}"
         variadic = any(kind in {kind.VAR_POSITIONAL, kind.VAR_KEYWORD} for kind in kinds.values())
         cells = [f"{self.mark}type({name}), {name}" for name in self.names]
+        self.integers = " and ".join(f"{self.mark}type({name}) is {self.mark}int" for name in self.names)
+        self.place = self.names[0] if len(self.names) == 1 else self.values
         self.probe = "" if variadic else _tuple([f"{self.mark}function", *cells])
 
     def _bare(self, parameter: Parameter) -> Parameter:
@@ -185,8 +199,7 @@ class Binding:
 
         `prefix` stands in front of its `def`: "async ".
         """
-        names = {**{self.mark + key: value for key, value in names.items()}, f"{self.mark}type": type}
-        names.update(self.defaults)
+        names = {self.mark + key: value for key, value in {**names, "type": type, "int": int}.items()} | self.defaults
         inner = indent(f"{prefix}def call{self.parameters}:\n{body.replace('$', self.mark)}", "    ")
         source = f"def define({', '.join(names)}):\n{inner}\n    return call"
         space: dict[str, Any] = {}

@@ -82,7 +82,10 @@ class Recall:
         self.options = options
         self.max_entries = options.max_entries
         self.counts = Counts()
-        self.insert = store.insert if isinstance(store, Memory) and store.lock is lock else store.__setitem__
+        # A memory of our own is looked into with its lock held already.
+        own = store if isinstance(store, Memory) and store.lock is lock else None
+        self.insert: Callable[[Key, Any], None] = store.__setitem__ if own is None else own.insert
+        self.find: Callable[[Key, Any], Any] = store.get if own is None else own.find
         self.order: OrderedDict[Key, None] | None = None if self.max_entries is None else OrderedDict()
         self.said: dict[str, str] = {}
         self.draws = Draws()
@@ -369,7 +372,7 @@ class Recall:
         """Look into the store without counting."""
         with self.lock:
             try:
-                value = self.store.get(key, MISSING)
+                value = self.find(key, MISSING)
             except Exception as error:  # noqa: BLE001 - a store that fails costs a computation, never the call
                 return self.failed("look into", error)
             if value is not MISSING and self.order is not None:

@@ -16,12 +16,33 @@ from memograd.fingerprint._form import PLAIN
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
+    from types import CodeType
 
     from memograd.fingerprint._code import Reach
+    from memograd.fingerprint._guards import Check
     from memograd.fingerprint._walk import Captured
 
 
 _MOST = 1000  # versions
+
+
+class Telling:
+    """What tells that a version is the current one.
+
+    Attributes:
+        check: in source.
+        tell: as a function. It gives the version itself, or None, and not whether it is current: between asking and
+            reading it, another thread, in which other modes are in force, might have put another one in its place.
+        code: of the wrapper for this version, once it is made.
+    """
+
+    __slots__ = ("check", "code", "tell", "version")
+
+    def __init__(self, version: Function, check: Check) -> None:
+        self.version = version
+        self.check = check
+        self.tell: Callable[[], Function | None] = check.built(version)
+        self.code: CodeType | None = None
 
 
 class Subject:
@@ -34,13 +55,13 @@ class Subject:
         version: what the user says the code is; None to look at the code.
 
     Attributes:
-        current: gives the version for plain arguments if it can tell it quickly, else None.
+        current: how the version for plain arguments is told quickly; None where it cannot be.
         face: stands for the function in events, where no version can be told.
         captured: values that the code reads and that may change in place.
         open: whether the code may reach anything, random streams among it.
         draws: whether the code may reach a random stream.
         effects: names that are no inputs, since the code itself changes what they stand for.
-        listeners: called when ``current`` is another function.
+        listeners: called with ``current`` when it has become another.
     """
 
     def __init__(self, f: Callable[..., Any], name: str, parameters: Sequence[str], version: str | None = None) -> None:
@@ -53,12 +74,15 @@ class Subject:
         self.captured: tuple[Captured, ...] = ()
         self.open = True
         self.draws = True
-        self.current: Callable[[], Function | None] = _unknown
-        self.listeners: list[Callable[[], None]] = []
+        self.current: Telling | None = None
+        self.listeners: list[Callable[[Telling | None], None]] = []
         self._versions: dict[tuple[bytes, Any], Function] = {}
         self._state = b""
         self._reach: Reach | None = None
         self._same: Callable[[], bool | None] = _never
+        # What tells the version while nothing has changed: where all arguments are plain, and where not.
+        self._tells: dict[bool, Callable[[], Function | None]] = {True: _unknown, False: _unknown}
+        self._known: dict[tuple[Function, bool], Telling] = {}
 
     def key(self, values: Sequence[Any], reads: dict[object, Any] | None = None) -> Key:
         """Make the key of a call from the values of the parameters. Raises `NoIdentityError`, naming the path.
@@ -108,15 +132,31 @@ class Subject:
         Args:
             plain: whether all arguments are plain; others may be tensors, and then modes count whatever the code is.
         """
+        told = self._tells[plain]()
+        if told is not None:
+            return told
         if not self._same():
             self._follow()
-        modes = _modes() if self.open or not plain else None
+        watched = self.open or not plain
+        modes = _modes() if watched else None
         version = self._version(modes)
+        telling = self._known.get((version, watched))
+        if telling is None:
+            telling = self._known[version, watched] = _telling(self._reach, version, modes, watched=watched)
+        self._tells[plain] = telling.tell
         if plain and not self.captured:
-            self.current = _telling(self._reach, version, modes, watched=self.open)
-            for tell in self.listeners:
-                tell()
+            self._becomes(telling)
         return version
+
+    def _forget(self) -> None:
+        self._known = {}
+        self._tells = {True: _unknown, False: _unknown}
+        self._becomes(None)
+
+    def _becomes(self, current: Telling | None) -> None:
+        self.current = current
+        for tell in self.listeners:
+            tell(current)
 
     def code(self) -> bytes:
         """Say what the code is by now: running it may have imported more of it."""
@@ -133,6 +173,7 @@ class Subject:
         """Take values that the code itself changes for effects: they are no inputs from now on."""
         self.effects |= frozenset(paths)
         self._same = _never
+        self._forget()
 
     def _follow(self) -> None:
         from memograd.fingerprint._code import reach  # reading bytecode takes longer to import than all the rest
@@ -145,9 +186,7 @@ class Subject:
         self.draws = found is None or found.draws
         self._reach = found
         self._same = _always if found is None else found.guard
-        self.current = _unknown
-        for tell in self.listeners:
-            tell()
+        self._forget()
 
     def _version(self, modes: Any) -> Function:
         state = self._state, modes
@@ -155,6 +194,7 @@ class Subject:
         if found is None:
             while len(self._versions) >= _MOST:  # of a global that counts, say: its old values come no more
                 self._versions.pop(next(iter(self._versions)), None)
+                self._known.clear()
             names = (*self.parameters, *(one.path for one in self.captured))
             found = self._versions.setdefault(state, Function(self.name, names, self))
         return found
@@ -184,17 +224,16 @@ def _modes() -> Any:
     return read_modes()
 
 
-def _telling(found: Reach | None, version: Function, modes: Any, *, watched: bool) -> Callable[[], Function | None]:
-    """Make what tells the version while code and modes are as they are now.
+def _telling(found: Reach | None, version: Function, modes: Any, *, watched: bool) -> Telling:
+    """Make what tells the version while code and modes are as they are now."""
+    from memograd.fingerprint._guards import Guards
 
-    It gives the version itself and not whether it is current: between asking and reading it, another thread, in which
-    other modes are in force, might have put another one in its place.
-    """
-    same: Callable[[], Function | None] = (lambda: version) if found is None else found.telling(version)
-    if not watched:
-        return same
-    if modes is None:
-        return lambda: same() if sys.modules.get("torch") is None else None
-    from memograd._ambient._torch import read_modes
+    terms: list[tuple[str, tuple[object, ...]]] = []
+    if watched and modes is None:
+        terms.append(("{}('torch') is None", (sys.modules.get,)))
+    elif watched:
+        from memograd._ambient._torch import terms_of
 
-    return lambda: same() if read_modes() is modes else None
+        terms = terms_of(modes)
+    check = (Guards({}) if found is None else found.guards).check(terms)
+    return Telling(version, check)

@@ -10,7 +10,6 @@ import os
 import random
 import subprocess
 import sys
-import threading
 import types
 import weakref
 from contextlib import suppress
@@ -18,6 +17,7 @@ from pathlib import Path
 from time import perf_counter
 
 import pytest
+from tests.threads import together
 
 from memograd import memo
 from memograd._errors import NoIdentityError
@@ -567,13 +567,19 @@ CHANGES = [
 ]
 
 
-@pytest.mark.parametrize("change", CHANGES)
-def test_a_guard_sees_a_change_at_run_time(change):
+def changed(change):
+    """A function of a program that has been changed at run time, and what it reached before."""
     program = programs()
     f = program.f
     before = reach(f)
     assert before.guard()
     exec(f"import sys\n{change}", program.__dict__)  # noqa: S102 - it is the program under test
+    return f, before
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_guard_sees_a_change_at_run_time(change):
+    f, before = changed(change)
     assert not before.guard()
     assert reach(f).guard()
 
@@ -601,9 +607,7 @@ IDLE_CHANGES = [
 
 @pytest.mark.parametrize("change", IDLE_CHANGES)
 def test_a_guard_sees_nothing_where_nothing_that_is_reached_is_bound_anew(change):
-    program = programs()
-    before = reach(program.f)
-    exec(change, program.__dict__)  # noqa: S102 - it is the program under test
+    _, before = changed(change)
     assert before.guard()
 
 
@@ -817,7 +821,7 @@ def test_what_cannot_be_told_is_open(source):
 
 def test_a_guard_tells_what_it_was_made_with():
     program = load("K = 1\ndef f(): return K")
-    tell = reach(program.f).telling("this one")
+    tell = reach(program.f).guards.check().built("this one")
     assert tell() == "this one"
     program.K = 2
     assert tell() is None
@@ -1190,13 +1194,7 @@ def test_following_leaves_random_streams_alone():
 
 def test_threads_follow_one_function_at_once():
     f = programs().f
-    found: list[object] = []
-    threads = [threading.Thread(target=lambda: found.append(state(reach_of(f)))) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert len(found) == 8
+    found = together(*[lambda: state(reach_of(f))] * 8)
     assert all(one == found[0] for one in found)
 
 

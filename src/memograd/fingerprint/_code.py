@@ -40,10 +40,10 @@ class Reach:
         open: whether it may reach what cannot be told, torch among it.
         draws: whether it may reach a random stream: open for more than what it reads.
         guard: tells, quickly, whether all names still stand for what they stood for: True, else None.
-        telling: makes a guard that gives what it is made with in place of True, which saves a call.
+        guards: what `guard` was made of.
     """
 
-    __slots__ = ("captured", "draws", "effects", "guard", "open", "stream", "telling")
+    __slots__ = ("captured", "draws", "effects", "guard", "guards", "open", "stream")
 
     def __init__(
         self,
@@ -57,8 +57,8 @@ class Reach:
         self.stream = stream
         self.captured = captured
         self.effects = effects
-        self.guard: Callable[[], bool | None] = guards.built()
-        self.telling: Callable[[Any], Callable[[], Any]] = guards.built
+        self.guard: Callable[[], bool | None] = guards.check().built()
+        self.guards = guards
         self.open = open
         self.draws = draws
 

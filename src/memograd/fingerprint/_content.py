@@ -140,10 +140,10 @@ def identify(value: object, mode: Mode = KEY) -> Content:
         if chunk is not None:
             return Content(chunk)
     elif kind in _FLAT:
-        # Most arguments that are not plain are short lists and tuples of what is: no walk is needed.
-        form = BY_TYPE[kind](value)
-        if isinstance(form, Form) and form.parts and PLAIN.issuperset(map(type, form.parts)):
-            return Content(_run(form, mode))
+        # Most arguments that are not plain are short lists and tuples of what is, or of tensors: no walk is needed.
+        chunk = _flat(BY_TYPE[kind](value), mode)
+        if chunk is not None:
+            return Content(chunk)
     try:
         return _Walk(mode, cyclic=False).content(value)
     except _Cyclic:
@@ -225,8 +225,7 @@ class _Walk:
 
     def close(self, top: _Open) -> bytes:
         self.stack.pop()
-        stream = b"(" + _joined([*_head(top.form, self.mode), *top.chunks])
-        return self.finish(top.value, _sealed(stream, self.mode))
+        return self.finish(top.value, _compound(top.form, top.chunks, self.mode))
 
     def finish(self, value: object, chunk: bytes) -> bytes:
         if self.cyclic:
@@ -278,6 +277,23 @@ def _taken_apart(value: object) -> Form | Opaque:
         raise Unidentified(f"of type {type(value).__qualname__}, which could not be read: {error}") from error
 
 
+def _flat(form: Form | Opaque, mode: Mode) -> bytes | None:
+    """Write a container of plain values, or of what is written at once, as a walk does; None for any other."""
+    if not isinstance(form, Form) or not form.parts:
+        return None
+    kinds, quick = set(map(type, form.parts)), mode.quick
+    if kinds <= PLAIN:
+        return _run(form, mode)
+    if not kinds <= quick.keys():
+        return None
+    chunks = [quick[type(part)](part) for part in form.parts]
+    return None if None in chunks else _compound(form, chunks, mode)  # pyright: ignore[reportArgumentType]
+
+
+def _compound(form: Form, chunks: list[bytes], mode: Mode) -> bytes:
+    return _sealed(b"(" + _joined([*_head(form, mode), *chunks]), mode)
+
+
 def _leaf(value: object, mode: Mode) -> bytes:
     return _sealed(b"." + marshalled(value), mode)
 
@@ -296,14 +312,19 @@ def _head(form: Form, mode: Mode) -> list[bytes]:
 
 
 def _joined(chunks: list[bytes]) -> bytes:
-    return b"".join([piece for chunk in chunks for piece in (_LENGTHS.get(len(chunk)) or _number(len(chunk)), chunk)])
+    return b"".join([piece for chunk in chunks for piece in (_LENGTHS[len(chunk)], chunk)])
 
 
 def _number(number: int) -> bytes:
     return number.to_bytes(4, "little")
 
 
-_LENGTHS = {length: _number(length) for length in range(64)}
+class _Lengths(dict[int, bytes]):
+    def __missing__(self, length: int) -> bytes:
+        return _number(length)
+
+
+_LENGTHS = _Lengths({length: _number(length) for length in range(64)})
 
 
 def _sealed(stream: bytes, mode: Mode) -> bytes:

@@ -12,7 +12,7 @@ import weakref
 from functools import partial
 from operator import is_
 from types import BuiltinFunctionType, CodeType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from memograd._errors import SOURCE
 
@@ -33,12 +33,14 @@ class Guards:
         self.home = home
         self.weak = 0 if weak is None else id(weak)
         self.terms: dict[str, None] = {}
-        self.held: list[object] = [Exception]
+        self.held: list[object] = []
+        self.names: set[str] = set()
         self.places: dict[int, str] = {}
 
     def name(self, home: dict[str, Any], name: str, value: object) -> None:
         """Expect a global, or a builtin that no global hides, to be what it is."""
         if home is self.home and _is_readable(name):
+            self.names.add(name)
             self._same(name, value)
         elif name in home:
             self.item(home, name, value)
@@ -128,22 +130,44 @@ class Guards:
     def _hold(self, value: object, of: object = None) -> str:
         key = id(value if of is None else of)
         if key not in self.places:
-            self.places[key] = f"_{len(self.held)}"
+            self.places[key] = f"${len(self.held)}"
             self.held.append(value)
         return self.places[key]
 
+    def check(self, more: Iterable[tuple[str, tuple[object, ...]]] = ()) -> Check:
+        """Put all comparisons together.
+
+        Args:
+            more: further terms, each with the values that stand in it as `{}`.
+        """
+        values, terms = list(self.held), list(self.terms)
+        for term, held in more:
+            terms.append(term.format(*(f"${len(values) + index}" for index in range(len(held)))))
+            values += held
+        return Check(" and ".join(terms) or "True", tuple(values), self.home, frozenset(self.names))
+
+
+class Check(NamedTuple):
+    """A condition in source: `$0`, `$1`, ... in it stand for `values`, and `names` are those of globals of `home`."""
+
+    condition: str
+    values: tuple[object, ...]
+    home: dict[str, Any]
+    names: frozenset[str]
+
     def built(self, told: object = True) -> Callable[[], Any]:
-        """Define the function. It gives `told`, or None once anything is another."""
-        names = ", ".join(f"_{index}" for index in range(len(self.held) + 1))
-        terms = " and\n   ".join(self.terms) or "True"
+        """Define a function that gives `told`, or None once the condition no longer holds."""
+        parameters = ", ".join(f"_{index}" for index in range(len(self.values) + 2))
+        error, given = (f"_{len(self.values) + index}" for index in range(2))
         # No name in it but those of globals, and numbers: a global `guard` is not taken for the guard.
+        condition = self.condition.replace("$", "_")
         source = (
-            f"def _({names}):\n def _():\n  try:\n   return _{len(self.held)} if (\n   {terms}\n   ) else None\n"
-            "  except _0:\n   return None\n return _"
+            f"def _({parameters}):\n def _():\n  try:\n   return {given} if {condition} else None\n"
+            f"  except {error}:\n   return None\n return _"
         )
         space: dict[str, Any] = {}
         exec(compile(source, SOURCE, "exec"), space)  # noqa: S102 - the source holds names that bytecode held
-        made = space["_"](*self.held, told)
+        made = space["_"](*self.values, Exception, told)
         return FunctionType(made.__code__, self.home, "guard", None, made.__closure__)
 
 

@@ -83,22 +83,25 @@ def _bytes(value: torch.Tensor) -> memoryview | bytes:
 
 def _quick_tensor(mode: Mode, kind: bytes = b"T") -> Quick:
     """Make what writes a tensor of numpy's dtypes that lies in order on the CPU, byte for byte as a walk does."""
-    graded, plain = _quick(mode, kind, b"grad "), _quick(mode, kind, b"")
-    # Asked for, and not left to numpy to refuse: without grad mode it takes what requires grad.
-    return lambda value: graded(value.detach()) if value.requires_grad else plain(value)
+    graded = _quick(mode, kind, b"grad ", lambda _: None)
+    return _quick(mode, kind, b"", lambda value: graded(value.detach()))
 
 
 def _quick_parameter(mode: Mode) -> Quick:
     return _quick_tensor(mode, b"P")
 
 
-def _quick(mode: Mode, kind: bytes, aspect: bytes) -> Quick:
+def _quick(mode: Mode, kind: bytes, aspect: bytes, graded: Quick) -> Quick:
+    """Make what writes a tensor without grad; what has one goes to `graded`."""
     digest = mode.hash
     marks: dict[object, dict[tuple[int, ...], _Mark]] = {}
 
     def write(value: torch.Tensor) -> bytes | None:
         # A twentieth of a microsecond counts here: 16 tensors of 4 KiB are all that many a key is made of.
         try:
+            # Asked for, and not left to numpy to refuse: without grad mode it takes what requires grad.
+            if value.requires_grad:
+                return graded(value)
             array: Any = value.numpy()
             before, held, after, short, strides = marks[array.dtype][array.shape]
             if strides is not None and strides != array.strides:

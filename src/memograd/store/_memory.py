@@ -8,7 +8,7 @@ from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
 from memograd._events import Evict, Refuse, listeners, tell
-from memograd._key import Key
+from memograd._key import MISSING, Key, in_front
 from memograd.store._lock import guard, new_lock
 from memograd.store._size import size_of
 
@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     import threading
     from collections.abc import Iterator
 
-# What an entry costs beside its key's arguments and its value: places in three tables, the key's tuple.
-ENTRY = 400
+# What an entry costs beside its key's arguments and its value: places in three tables and a front, the key's tuple.
+ENTRY = 500
 
 
 class Memory(MutableMapping[Key, Any]):
@@ -55,6 +55,13 @@ class Memory(MutableMapping[Key, Any]):
             self.entries.move_to_end(key)
             return value
 
+    def find(self, key: Key, default: Any) -> Any:
+        """Look up, with the lock held already."""
+        value = self.entries.get(key, default)
+        if value is not default:
+            self.entries.move_to_end(key)
+        return value
+
     def __setitem__(self, key: Key, value: Any) -> None:
         with self.lock:
             self.insert(key, value)
@@ -74,9 +81,18 @@ class Memory(MutableMapping[Key, Any]):
         if self.nbytes > limit or self.orphaned:
             self._make_room()
 
+    def bring_to_front(self, key: tuple[Any, ...], value: Any) -> None:
+        """Let the result of a call with integers alone be found by those, which is quicker, until the entry goes."""
+        function, place = key[0], in_front(key)
+        function.front[place] = value
+        # Without the lock, so another thread may have removed the entry: whoever comes second sees the other's doing.
+        if key not in self.entries:
+            function.front.pop(place, None)
+
     def __delitem__(self, key: Key) -> None:
         with self.lock:
             del self.entries[key]
+            key.function.front.pop(in_front(key), None)
             sizes = self._sizes[key.function.family]
             self.nbytes -= sizes.pop(key)
             if not sizes:
@@ -108,6 +124,8 @@ class Memory(MutableMapping[Key, Any]):
 
     def begin_anew(self) -> None:
         """Forget everything, consistent or not."""
+        for key in list(self.entries):
+            key.function.front.clear()
         self.entries.clear()
         self._sizes.clear()
         self.nbytes = 0
@@ -117,8 +135,12 @@ class Memory(MutableMapping[Key, Any]):
             for key in self.keys_of(self.orphaned.popleft()):
                 del self[key]
         while self.nbytes > self.max_bytes:
-            # The first is the one used least recently: every use moves an entry to the end.
+            # The first is the one used least recently: every use moves an entry to the end. But for those in front:
+            # there nothing is noted, so they have a second chance (Corbato's clock).
             key = next(iter(self.entries))
+            if key.function.front.pop(in_front(key), MISSING) is not MISSING:
+                self.entries.move_to_end(key)
+                continue
             del self[key]
             if listeners:
                 tell(Evict(key, "max_bytes"))
