@@ -11,6 +11,7 @@ import sys
 import threading
 
 import pytest
+from tests.threads import together
 
 from memograd._async import AsyncFlight, _inside
 from memograd._key import MISSING
@@ -138,26 +139,27 @@ def test_each_loop_is_by_itself():
         return x
 
     here, memory = set(), Memory(f, keeps=False)
-    results = []
 
     async def main():
-        results.append(await memory(1))
+        return await memory(1)
 
-    threads = [threading.Thread(target=run, args=(main,)) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(30)
-    assert (results, len(memory.began)) == ([1, 1], 2)
+    assert together(*[lambda: run(main)] * 2) == [1, 1]
+    assert len(memory.began) == 2
+
+
+async def begun(callers=1):
+    """A call that so many tasks wait for: what its body waits for, what remembers it, and the tasks."""
+    gate = Gate()
+    memory = Memory(gate)
+    tasks = [asyncio.create_task(memory(1)) for _ in range(callers)]
+    await gate.began.wait()
+    return gate, memory, tasks
 
 
 @pytest.mark.parametrize("gone", [[0], [1], [0, 1], [2, 0], [1, 2, 3]])
 def test_whoever_is_cancelled_the_others_get_the_value(gone):
     async def main():
-        gate = Gate()
-        memory = Memory(gate)
-        tasks = [asyncio.create_task(memory(1)) for _ in range(4)]
-        await gate.began.wait()
+        gate, memory, tasks = await begun(4)
         for index in gone:
             tasks[index].cancel()
         await ticks(3)
@@ -173,10 +175,7 @@ def test_whoever_is_cancelled_the_others_get_the_value(gone):
 @pytest.mark.parametrize("callers", [1, 2, 5])
 def test_when_nobody_waits_any_longer_the_call_is_cancelled_and_cleans_up_before_the_last_goes(callers):
     async def main():
-        gate = Gate()
-        memory = Memory(gate)
-        tasks = [asyncio.create_task(memory(1)) for _ in range(callers)]
-        await gate.began.wait()
+        gate, memory, tasks = await begun(callers)
         for task in tasks:
             task.cancel()
         await asyncio.wait(tasks)
@@ -189,10 +188,7 @@ def test_when_nobody_waits_any_longer_the_call_is_cancelled_and_cleans_up_before
 
 def test_who_asks_while_a_call_is_being_cancelled_computes_anew():
     async def main():
-        gate = Gate()
-        memory = Memory(gate)
-        first = asyncio.create_task(memory(1))
-        await gate.began.wait()
+        gate, memory, (first,) = await begun()
         first.cancel()
         await asyncio.sleep(0)
         second = asyncio.create_task(memory(1))

@@ -11,10 +11,12 @@ import sys
 import threading
 import traceback
 import types
+from functools import partial
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.threads import together
 
 from memograd import Memo, memo
 from memograd._ambient._streams import read_streams, set_streams
@@ -42,6 +44,19 @@ def recursion_limit(limit):
 def under(frames, f):
     """Call f from so many frames further down."""
     return f() if frames == 0 else under(frames - 1, f)
+
+
+def counted(**options):
+    """Make the function of the Fibonacci numbers, and what tells how many bodies it began."""
+    count = 0
+
+    @Memo()(**options)
+    def fibonacci(n):
+        nonlocal count
+        count += 1
+        return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
+
+    return fibonacci, lambda: count
 
 
 def climb(**options):
@@ -72,16 +87,9 @@ def fibonacci_numbers(n):
 
 
 def test_fibonacci_of_100_000_returns_and_begins_each_body_twice():
-    began = 0
-
-    @Memo()
-    def fibonacci(n):
-        nonlocal began
-        began += 1
-        return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
-
+    fibonacci, began = counted()
     assert fibonacci(100_000) == fibonacci_numbers(100_000)
-    assert began <= 2 * 100_001
+    assert began() <= 2 * 100_001
     assert fibonacci.cache_info() == (99_998, 100_001, None, 100_001)
 
 
@@ -219,17 +227,8 @@ def test_arguments_that_are_compared_by_content():
 @pytest.mark.filterwarnings("ignore::memograd._errors.MemogradWarning")
 def test_threads_go_deep_each_on_its_own():
     level, _ = climb()
-    results = {}
-
-    def work(n):
-        results[n] = level(n)
-
-    threads = [threading.Thread(target=work, args=(n,)) for n in range(4000, 4008)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert results == {n: n for n in range(4000, 4008)}
+    depths = range(4000, 4008)
+    assert together(*[partial(level, n) for n in depths]) == [*depths]
 
 
 @pytest.mark.parametrize("used", [0, 500, 700, 850, 900])
@@ -273,16 +272,9 @@ def test_a_limit_of_millions_does_not_fill_the_stack():
 @pytest.mark.parametrize("options", [{"max_entries": 10}, {"max_entries": 0}, {"max_bytes": 5000}, {"max_bytes": 0}])
 def test_a_small_bound_does_not_cost_time(options):
     """What was computed under an outermost call in progress is found until that ends."""
-    began = 0
-
-    @Memo()(**options)
-    def fibonacci(n):
-        nonlocal began
-        began += 1
-        return n if n < 2 else fibonacci(n - 1) + fibonacci(n - 2)
-
+    fibonacci, began = counted(**options)
     assert fibonacci(5000) == fibonacci_numbers(5000)
-    assert began <= 2.2 * 5001
+    assert began() <= 2.2 * 5001
     assert fibonacci.cache_info().currsize <= options.get("max_entries", 10)
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from harness.calls import many, remembered
 from harness.figure import Figure, Line, Quantity, noise, ns
-from harness.timing import Rounds, race
+from harness.timing import race
 
 from memograd import Memo
 
@@ -60,7 +60,7 @@ def lines(setting: Setting) -> Iterator[Line]:
     for name, f, args, asked in CASES:
         theirs, ours = functools.lru_cache(None, typed=True)(f), Memo()(f)
         runs = {"lru": many(theirs, args, calls), "ours": many(remembered(ours, *args), args, calls)}
-        times = race(runs, Rounds(1, 1, 0.0) if setting.quick else Rounds(101, 101), setting.device)
+        times = race(runs, setting.rounds(101, 101), setting.device)
         yield {
             "hit of": name,
             "lru_cache(typed=True)": ns(times.median("lru") / calls),

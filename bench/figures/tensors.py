@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from harness.calls import installed, many, remembered
 from harness.figure import Figure, Line, Quantity, noise, us
-from harness.timing import Rounds, race
+from harness.timing import race
 
 from memograd import Memo
 
@@ -35,7 +35,7 @@ def lines(setting: Setting) -> Iterator[Line]:
         if "joblib" in programs:
             programs["joblib"](*args)
         runs = {name: many(f, args, calls if name != "joblib" else max(1, calls // 20)) for name, f in programs.items()}
-        times = race(runs, Rounds(1, 1, 0.0) if setting.quick else Rounds(51, 51), setting.device)
+        times = race(runs, setting.rounds(51, 51), setting.device)
     line: Line = {"arguments": f"{TENSORS_OF_A_CALL} tensors of 4 KiB", "memo": us(times.median("ours") / calls)}
     if "bare" in programs:
         line["numpy() and xxh3"] = us(times.median("bare") / calls)

@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from harness.calls import many, remembered
 from harness.figure import Figure, Line, Quantity, ms, us
-from harness.timing import Rounds, race
+from harness.timing import race
 from torch import nn
 
 from memograd import Memo
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from harness.setting import Setting
 
@@ -34,14 +34,17 @@ def lines(setting: Setting) -> Iterator[Line]:
         f = remembered(memo(_norm), module)
         frozen = getattr(memo, "frozen", None)
         with torch.no_grad():
-            rounds = Rounds(1, 1, 0.0) if setting.quick else Rounds(15, 15)
-            seconds = race({"hit": many(f, (module,), 10)}, rounds, setting.device).median("hit") / 10
+            seconds = _seconds(f, module, setting)
             with nullcontext() if frozen is None else frozen(module):
-                within = race({"hit": many(f, (module,), 10)}, rounds, setting.device).median("hit") / 10
+                within = _seconds(f, module, setting)
         line: Line = {"weights": f"{size_of(module) / 1e6:.1f} MB", "hit": ms(seconds)}
         line["ms a MB"] = Quantity(1e9 * seconds / size_of(module), at_most=0.1 if width > 1000 else None)
         line["hit, frozen"] = us(within) if frozen is not None else "not there"
         yield line
+
+
+def _seconds(f: Callable[..., object], module: nn.Module, setting: Setting) -> float:
+    return race({"hit": many(f, (module,), 10)}, setting.rounds(15), setting.device).median("hit") / 10
 
 
 def _norm(module: Any) -> float:

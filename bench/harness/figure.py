@@ -42,8 +42,8 @@ class Quantity:
     def asked(self) -> str:
         """What was asked for, as a condition; empty where nothing was."""
         if self.at_least is not None:
-            return f"≥ {self.at_least:g}"
-        return "" if self.at_most is None else f"≤ {self.at_most:g}"
+            return f"≥ {self.at_least:.3g}"
+        return "" if self.at_most is None else f"≤ {self.at_most:.3g}"
 
     @property
     def met(self) -> bool | None:

@@ -24,8 +24,8 @@ class Setting:
     device: torch.device
     quick: bool
 
-    def rounds(self, least: int = 5) -> Rounds:
-        return Rounds(1, 1, 0.0) if self.quick else Rounds(least)
+    def rounds(self, least: int = 5, most: int = 15) -> Rounds:
+        return Rounds(1, 1, 0.0) if self.quick else Rounds(least, most)
 
 
 def use_all_cores() -> None:

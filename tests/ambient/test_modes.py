@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import partial
 
 import pytest
 import torch
@@ -18,59 +19,42 @@ def precision_said_once():
 
 
 @contextlib.contextmanager
-def default_dtype(dtype):
-    before = torch.get_default_dtype()
-    torch.set_default_dtype(dtype)
+def being(value, read, write):
+    """What torch has no context for: written, and put back."""
+    before = read()
+    write(value)
     yield
-    torch.set_default_dtype(before)
+    write(before)
 
 
-@contextlib.contextmanager
-def deterministic():
-    torch.use_deterministic_algorithms(mode=True)
-    yield
-    torch.use_deterministic_algorithms(mode=False)
-
-
-@contextlib.contextmanager
-def precision(value):
-    before = torch.get_float32_matmul_precision()
-    torch.set_float32_matmul_precision(value)
-    yield
-    torch.set_float32_matmul_precision(before)
-
-
-@contextlib.contextmanager
-def precision_by_operation(value):
+def precision_by_operation():
     """As torch has it since 2.9; asked for the one precision of all operations, it then raises."""
-    matmul = torch.backends.mkldnn.matmul
-    before, matmul.fp32_precision = matmul.fp32_precision, value
-    yield
-    matmul.fp32_precision = before
+    place = torch.backends.mkldnn.matmul, "fp32_precision"
+    return being("bf16", partial(getattr, *place), partial(setattr, *place))
 
 
-@contextlib.contextmanager
-def one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(before + 1)
-    yield
-    torch.set_num_threads(before)
+def one_thread_more():
+    return being(torch.get_num_threads() + 1, torch.get_num_threads, torch.set_num_threads)
 
 
-ENTERED = {
+OF_A_THREAD = {
     "no grad": torch.no_grad,
     "inference": torch.inference_mode,
-    "autocast": lambda: torch.autocast("cpu"),
-    "autocast to halves": lambda: torch.autocast("cpu", dtype=torch.float16),
-    "default dtype": lambda: default_dtype(torch.float64),
-    "default device": lambda: torch.device("meta"),
-    "deterministic": deterministic,
-    "precision": lambda: precision("medium"),
-    "precision by operation": lambda: precision_by_operation("bf16"),
-    "without oneDNN": lambda: torch.backends.mkldnn.flags(enabled=False),
-    "another number of threads": one_thread,
+    "autocast": partial(torch.autocast, "cpu"),
+    "autocast to halves": partial(torch.autocast, "cpu", dtype=torch.float16),
+    "default dtype": partial(being, torch.float64, torch.get_default_dtype, torch.set_default_dtype),
+    "default device": partial(torch.device, "meta"),
 }
-OF_A_THREAD = ["no grad", "inference", "autocast", "autocast to halves", "default dtype", "default device"]
+ENTERED = {
+    **OF_A_THREAD,
+    "deterministic": partial(
+        being, True, torch.are_deterministic_algorithms_enabled, torch.use_deterministic_algorithms
+    ),
+    "precision": partial(being, "medium", torch.get_float32_matmul_precision, torch.set_float32_matmul_precision),
+    "precision by operation": precision_by_operation,
+    "without oneDNN": lambda: torch.backends.mkldnn.flags(enabled=False),
+    "another number of threads": one_thread_more,
+}
 
 
 @pytest.mark.filterwarnings("ignore:TF32 acceleration")
@@ -86,8 +70,8 @@ def test_each_mode_is_told_apart_and_left_again(name):
 
 def test_all_modes_differ_among_themselves():
     seen = []
-    for name in OF_A_THREAD:
-        with ENTERED[name]():
+    for enter in OF_A_THREAD.values():
+        with enter():
             seen.append(read_modes())
     assert len(set(seen)) == len(seen)
 

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import pytest
+from tests.bench.scripts import asked, numbers, written
 
-BENCH = Path(__file__).parents[2] / "bench"
 ASKED = {
     "hit": {"memo ÷ lru"},
     "tensors": ({"memo ÷ bare"} if find_spec("xxhash") else set())
@@ -25,26 +21,13 @@ ASKED = {
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ASKED)
 def test_a_figure_has_finite_numbers_and_says_whether_what_was_asked_for_is_met(name, tmp_path):
-    file = tmp_path / "figures.json"
-    command = [sys.executable, str(BENCH / "call.py"), "--quick", "--only", name, "--json", str(file)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200, check=False)
-    assert done.returncode == 0, done.stderr
-    (result,) = json.loads(file.read_text("utf-8"))
+    _, result = written("call.py", tmp_path / "figures.json", "--only", name)
     lines = result["figures"][name]["lines"]
     assert lines
     for line in lines:
-        numbers = {column: cell for column, cell in line.items() if isinstance(cell, dict)}
-        assert numbers
-        assert all(0 <= cell["value"] < float("inf") for cell in numbers.values())
-        assert {column for column, cell in numbers.items() if "met" in cell} == ASKED[name]
-
-
-@pytest.fixture
-def bench_importable(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCH))
-    yield
-    for name in [name for name in sys.modules if name.split(".")[0] in ("harness", "figures")]:
-        del sys.modules[name]
+        assert numbers(line)
+        assert all(0 <= cell["value"] < float("inf") for cell in numbers(line).values())
+        assert asked(line) == ASKED[name]
 
 
 def test_a_function_that_does_not_remember_is_not_timed(bench_importable):

@@ -2,23 +2,13 @@
 
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
 
-BENCH = Path(__file__).parents[2] / "bench"
 CPU = torch.device("cpu")
 
-
-@pytest.fixture(autouse=True)
-def bench_importable(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCH))
-    yield
-    for name in [name for name in sys.modules if name.split(".")[0] in ("harness", "figures")]:
-        del sys.modules[name]
+pytestmark = pytest.mark.usefixtures("bench_importable")
 
 
 def test_every_round_runs_everything_once_in_an_order_that_moves():

@@ -20,10 +20,14 @@ import pytest
 from memograd.fingerprint._bytecode import constant, instructions, joined, written
 
 
-def code_of(source: str) -> types.CodeType:
-    """Compile a module and give the code of the one function that it defines."""
+def functions_of(source: str) -> list[types.CodeType]:
+    """Compile a module and give the code of the functions that it defines."""
     module = compile(source, "<somewhere>", "exec", dont_inherit=True)
-    (code,) = (const for const in module.co_consts if isinstance(const, types.CodeType))
+    return [const for const in module.co_consts if isinstance(const, types.CodeType)]
+
+
+def code_of(source: str) -> types.CodeType:
+    (code,) = functions_of(source)
     return code
 
 
@@ -31,96 +35,89 @@ def write(source: str) -> bytes:
     return written(code_of(source))
 
 
+def function(body: str, parameters: str = "x") -> str:
+    return f"def f({parameters}):\n{textwrap.indent(body, '    ')}"
+
+
 ALIKE = {
-    "a comment": ("def f(x):\n    return x", "def f(x):  # why\n    # because\n    return x"),
-    "empty lines": ("def f(x):\n    y = x\n    return y", "def f(x):\n\n\n    y = x\n\n    return y"),
-    "a docstring": ("def f(x):\n    return x", "def f(x):\n    'What it does.'\n    return x"),
-    "another docstring": ("def f():\n    'a'\n    return 1", "def f():\n    'b'\n    return 1"),
-    "brackets": ("def f(x):\n    return x + 1 * 2", "def f(x):\n    return (x + (1 * 2))"),
-    "line breaks": (
-        "def f(x):\n    return g(x, 1, [2])",
-        "def f(x):\n    return g(\n        x,\n        1,\n        [2],\n    )",
-    ),
+    "a comment": ("return x", "# why\nreturn x  # because"),
+    "empty lines": ("y = x\nreturn y", "\n\ny = x\n\nreturn y"),
+    "a docstring": ("return x", "'What it does.'\nreturn x"),
+    "another docstring": ("'a'\nreturn 1", "'b'\nreturn 1"),
+    "brackets": ("return x + 1 * 2", "return (x + (1 * 2))"),
+    "line breaks": ("return g(x, 1, [2])", "return g(\n    x,\n    1,\n    [2],\n)"),
     "statements on lines of their own": (
-        "def f(x):\n    y = x; z = y; y = z; return y, z",
-        "def f(x):\n    y = x\n    z = y\n    y = z\n    return (\n        y,\n        z,\n    )",
+        "y = x; z = y; y = z; return y, z",
+        "y = x\nz = y\ny = z\nreturn (\n    y,\n    z,\n)",
     ),
-    "quotes": ("def f():\n    return 'a'", 'def f():\n    return "a"'),
-    "a folded constant": ("def f():\n    return 6", "def f():\n    return 2 * 3"),
-    "hexadecimal": ("def f():\n    return 255", "def f():\n    return 0xFF"),
-    "a local": ("def f(x):\n    y = x\n    return y", "def f(x):\n    zebra = x\n    return zebra"),
-    "two locals": (
-        "def f(x):\n    a = x\n    b = a\n    return a, b",
-        "def f(x):\n    b = x\n    a = b\n    return b, a",
-    ),
-    "a loop variable": (
-        "def f(xs):\n    for x in xs:\n        print(x)",
-        "def f(xs):\n    for item in xs:\n        print(item)",
-    ),
-    "a comprehension variable": (
-        "def f(xs):\n    return [x + 1 for x in xs]",
-        "def f(xs):\n    return [y + 1 for y in xs]",
-    ),
-    "a generator variable": ("def f(xs):\n    return (x for x in xs)", "def f(xs):\n    return (y for y in xs)"),
-    "a walrus variable": ("def f(x):\n    return (y := x) + y", "def f(x):\n    return (z := x) + z"),
+    "quotes": ("return 'a'", 'return "a"'),
+    "a folded constant": ("return 6", "return 2 * 3"),
+    "hexadecimal": ("return 255", "return 0xFF"),
+    "a local": ("y = x\nreturn y", "zebra = x\nreturn zebra"),
+    "two locals": ("a = x\nb = a\nreturn a, b", "b = x\na = b\nreturn b, a"),
+    "a loop variable": ("for y in x:\n    print(y)", "for item in x:\n    print(item)"),
+    "a comprehension variable": ("return [y + 1 for y in x]", "return [z + 1 for z in x]"),
+    "a generator variable": ("return (y for y in x)", "return (z for z in x)"),
+    "a walrus variable": ("return (y := x) + y", "return (z := x) + z"),
     "an exception's name": (
-        "def f():\n    try:\n        g()\n    except E as e:\n        return e.x",
-        "def f():\n    try:\n        g()\n    except E as error:\n        return error.x",
+        "try:\n    g()\nexcept E as e:\n    return e.x",
+        "try:\n    g()\nexcept E as error:\n    return error.x",
     ),
     "a match variable": (
-        "def f(x):\n    match x:\n        case [a, b]:\n            return a",
-        "def f(x):\n    match x:\n        case [first, second]:\n            return first",
+        "match x:\n    case [a, b]:\n        return a",
+        "match x:\n    case [first, second]:\n        return first",
     ),
     "a variable of a closure": (
-        "def f(x):\n    a = x\n    def g():\n        return a\n    return g",
-        "def f(x):\n    zebra = x\n    def g():\n        return zebra\n    return g",
+        "a = x\ndef g():\n    return a\nreturn g",
+        "zebra = x\ndef g():\n    return zebra\nreturn g",
     ),
     "variables of a closure in another order of names": (
-        "def f():\n    a = 1\n    b = 2\n    def g():\n        return a - b\n    return g",
-        "def f():\n    b = 1\n    a = 2\n    def g():\n        return b - a\n    return g",
+        "a = 1\nb = 2\ndef g():\n    return a - b\nreturn g",
+        "b = 1\na = 2\ndef g():\n    return b - a\nreturn g",
     ),
-    "a variable two scopes out": (
-        "def f():\n    a = 1\n    return lambda: lambda: a",
-        "def f():\n    q = 1\n    return lambda: lambda: q",
-    ),
+    "a variable two scopes out": ("a = 1\nreturn lambda: lambda: a", "q = 1\nreturn lambda: lambda: q"),
     "a function within": (
-        "def f(x):\n    def helper(y):\n        return y\n    return helper(x)",
-        "def f(x):\n    def other(y):\n        return y\n    return other(x)",
+        "def helper(y):\n    return y\nreturn helper(x)",
+        "def other(y):\n    return y\nreturn other(x)",
     ),
-    "a docstring within": (
-        "def f():\n    def g():\n        return 1\n    return g",
-        "def f():\n    def g():\n        'one'\n        return 1\n    return g",
-    ),
+    "a docstring within": ("def g():\n    return 1\nreturn g", "def g():\n    'one'\n    return 1\nreturn g"),
     "a docstring in a class within": (
-        "def f():\n    class A:\n        x = 1\n    return A",
-        "def f():\n    # moved\n\n    class A:\n        'What it is.'\n        x = 1\n    return A",
+        "class A:\n    x = 1\nreturn A",
+        "# moved\n\nclass A:\n    'What it is.'\n    x = 1\nreturn A",
     ),
-    "an annotated local": ("def f(x):\n    y = x\n    return y", "def f(x):\n    y: int = x\n    return y"),
-    "a declared local": ("def f(x):\n    y = x\n    return y", "def f(x):\n    y: int\n    y = x\n    return y"),
-    "an annotated parameter": ("def f(x):\n    return x", "def f(x: int) -> int:\n    return x"),
-    "pass in a body": ("def f(x):\n    return x", "def f(x):\n    pass\n    return x"),
+    "an annotated local": ("y = x\nreturn y", "y: int = x\nreturn y"),
+    "a declared local": ("y = x\nreturn y", "y: int\ny = x\nreturn y"),
+    "pass in a body": ("return x", "pass\nreturn x"),
     "pass in a branch": (
-        "def f(x):\n    if x:\n        y = 1\n    else:\n        y = 2\n    return y",
-        "def f(x):\n    if x:\n        pass\n        y = 1\n    else:\n        y = 2\n    return y",
+        "if x:\n    y = 1\nelse:\n    y = 2\nreturn y",
+        "if x:\n    pass\n    y = 1\nelse:\n    y = 2\nreturn y",
     ),
     "pass in a try": (
-        "def f(x):\n    try:\n        y = x()\n    except E:\n        y = 2\n    return y",
-        "def f(x):\n    try:\n        pass\n        y = x()\n    except E:\n        y = 2\n    return y",
+        "try:\n    y = x()\nexcept E:\n    y = 2\nreturn y",
+        "try:\n    pass\n    y = x()\nexcept E:\n    y = 2\nreturn y",
     ),
-    "a constant that is no statement": ("def f(x):\n    return x", "def f(x):\n    ...\n    return x"),
-    "the name": ("def f(x):\n    return x", "def g(x):\n    return x"),
-    "a place far down the file": ("def f(x):\n    return x", "\n" * 70_000 + "def f(x):\n    return x"),
-    "a __future__": ("def f(x):\n    return x", "from __future__ import annotations\ndef f(x):\n    return x"),
+    "a constant that is no statement": ("return x", "...\nreturn x"),
 }
 
 
 @pytest.mark.parametrize(("one", "other"), ALIKE.values(), ids=ALIKE)
 def test_what_does_the_same_is_written_the_same(one, other):
-    assert write(one) == write(other)
+    assert write(function(one)) == write(function(other))
 
 
-def body(text: str) -> str:
-    return f"def f(x, y=0, *args, k=1, **kwargs):\n    {text}"
+SOURCE = function("return x")
+ALIKE_ELSEWHERE = {
+    "a comment on the head": "def f(x):  # why\n    return x",
+    "an annotated parameter": "def f(x: int) -> int:\n    return x",
+    "the name": "def g(x):\n    return x",
+    "a __future__": "from __future__ import annotations\ndef f(x):\n    return x",
+    "a place far down the file": "\n" * 70_000 + SOURCE,
+}
+
+
+@pytest.mark.parametrize("other", ALIKE_ELSEWHERE.values(), ids=ALIKE_ELSEWHERE)
+def test_what_is_around_a_body_does_not_matter(other):
+    assert write(other) == write(SOURCE)
 
 
 DIFFERENT = {
@@ -146,66 +143,46 @@ DIFFERENT = {
     "and, or": ("return x and y", "return x or y"),
     "a condition turned round": ("return 1 if x else 2", "return 1 if not x else 2"),
     "the target of a jump": (
-        "for a in x:\n        if a:\n            break\n        y += a\n    return y",
-        "for a in x:\n        if a:\n            continue\n        y += a\n    return y",
+        "for a in x:\n    if a:\n        break\n    y += a\nreturn y",
+        "for a in x:\n    if a:\n        continue\n    y += a\nreturn y",
     ),
-    "which local": ("a = x\n    b = y\n    return a", "a = x\n    b = y\n    return b"),
+    "which local": ("a = x\nb = y\nreturn a", "a = x\nb = y\nreturn b"),
     "which parameter of a closure": ("return lambda: x", "return lambda: y"),
-    "which variable of a closure": (
-        "a = x\n    b = y\n    return lambda: a - b",
-        "a = x\n    b = y\n    return lambda: b - a",
-    ),
+    "which variable of a closure": ("a = x\nb = y\nreturn lambda: a - b", "a = x\nb = y\nreturn lambda: b - a"),
     "which variable two scopes out": (
-        "a = x\n    b = y\n    return lambda: lambda: (a, b)",
-        "a = x\n    b = y\n    return lambda: lambda: (b, a)",
+        "a = x\nb = y\nreturn lambda: lambda: (a, b)",
+        "a = x\nb = y\nreturn lambda: lambda: (b, a)",
     ),
     "whose variable of a closure": (
-        "a = x\n    def g():\n        a = y\n        return lambda: a\n    return g, lambda: a",
-        "a = x\n    def g():\n        b = y\n        return lambda: a\n    return g, lambda: a",
+        "a = x\ndef g():\n    a = y\n    return lambda: a\nreturn g, lambda: a",
+        "a = x\ndef g():\n    b = y\n    return lambda: a\nreturn g, lambda: a",
     ),
     "a constant within": ("return lambda: 1", "return lambda: 2"),
     "a default within": ("return lambda a=1: a", "return lambda a=2: a"),
     "a parameter within": ("return lambda a: a", "return lambda b: b"),
-    "what a try covers": (
-        "try:\n        a()\n    except E:\n        pass\n    b()",
-        "try:\n        a()\n        b()\n    except E:\n        pass",
-    ),
-    "which exception": (
-        "try:\n        a()\n    except E:\n        b()",
-        "try:\n        a()\n    except F:\n        b()",
-    ),
-    "an exception or its end": (
-        "try:\n        a()\n    except E:\n        b()",
-        "try:\n        a()\n    finally:\n        b()",
-    ),
+    "what a try covers": ("try:\n    a()\nexcept E:\n    pass\nb()", "try:\n    a()\n    b()\nexcept E:\n    pass"),
+    "which exception": ("try:\n    a()\nexcept E:\n    b()", "try:\n    a()\nexcept F:\n    b()"),
+    "an exception or its end": ("try:\n    a()\nexcept E:\n    b()", "try:\n    a()\nfinally:\n    b()"),
     "a generator": ("return x", "yield x"),
-    "where it is from": ("from a import b\n    return b", "from c import b\n    return b"),
-    "how far up it is from": ("from . import b\n    return b", "from .. import b\n    return b"),
+    "where it is from": ("from a import b\nreturn b", "from c import b\nreturn b"),
+    "how far up it is from": ("from . import b\nreturn b", "from .. import b\nreturn b"),
     "an f-string's format": ("return f'{x:.2f}'", "return f'{x:.3f}'"),
     "an f-string's conversion": ("return f'{x!r}'", "return f'{x!s}'"),
     "a slice": ("return x[1:2]", "return x[1:3]"),
     "a step": ("return x[::1]", "return x[::2]"),
-    "a class attribute": ("class A:\n        a = 1\n    return A", "class A:\n        a = 2\n    return A"),
-    "a statement more": ("return x", "y.append(x)\n    return x"),
-    "a global statement": ("n = 1\n    return n", "global n\n    n = 1\n    return n"),
-    "a match pattern": (
-        "match x:\n        case [1, _]:\n            return 1",
-        "match x:\n        case [_, 1]:\n            return 1",
-    ),
-    "a for's else": (
-        "for a in x:\n        y = a\n    else:\n        y = 2\n    return y",
-        "for a in x:\n        y = a\n    y = 3\n    return y",
-    ),
-    "an await": (
-        "async def g():\n        return x\n    return g",
-        "async def g():\n        return await x\n    return g",
-    ),
+    "a class attribute": ("class A:\n    a = 1\nreturn A", "class A:\n    a = 2\nreturn A"),
+    "a statement more": ("return x", "y.append(x)\nreturn x"),
+    "a global statement": ("n = 1\nreturn n", "global n\nn = 1\nreturn n"),
+    "a match pattern": ("match x:\n    case [1, _]:\n        return 1", "match x:\n    case [_, 1]:\n        return 1"),
+    "a for's else": ("for a in x:\n    y = a\nelse:\n    y = 2\nreturn y", "for a in x:\n    y = a\ny = 3\nreturn y"),
+    "an await": ("async def g():\n    return x\nreturn g", "async def g():\n    return await x\nreturn g"),
 }
 
 
 @pytest.mark.parametrize(("one", "other"), DIFFERENT.values(), ids=DIFFERENT)
 def test_what_does_something_else_is_written_differently(one, other):
-    assert write(body(one)) != write(body(other))
+    one, other = (write(function(body, "x, y=0, *args, k=1, **kwargs")) for body in (one, other))
+    assert one != other
 
 
 HEADS = ["def f(a, b): pass", "def f(b, a): pass", "def f(a, /, b): pass", "def f(a, *, b): pass", "def f(a, *b): pass"]
@@ -256,11 +233,6 @@ def test_instructions_leave_out_what_does_nothing():
 def test_what_a_handler_covers_is_told_from_its_table():
     one = code_of("def f():\n    try:\n        a()\n    except E:\n        b()\n    return 1")
     assert written(one) != written(one.replace(co_exceptiontable=b""))
-
-
-def functions_of(source: str) -> list[types.CodeType]:
-    module = compile(source, "<somewhere>", "exec", dont_inherit=True)
-    return [const for const in module.co_consts if isinstance(const, types.CodeType)]
 
 
 def test_formatting_all_of_a_library_anew_changes_next_to_nothing():

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 import torch
 from tests.replay.replayed import Replayed
+from tests.threads import together
 from torch import nn
 from torch.nn.utils.rnn import pack_sequence
 from torch.utils.checkpoint import checkpoint
@@ -77,7 +76,9 @@ def test_checkpoints_inside():
 
 def test_checkpoints_that_go_backward_themselves_are_left_to_the_plain_call():
     net = nn.Sequential(nn.Linear(3, 4), nn.Tanh())
-    assert_agrees(lambda x: checkpoint(net, x, use_reentrant=True) * 2, ones, calls=4, reason="use_reentrant", inputs=[net])
+    assert_agrees(
+        lambda x: checkpoint(net, x, use_reentrant=True) * 2, ones, calls=4, reason="use_reentrant", inputs=[net]
+    )
 
 
 def test_transforms_inside_are_left_to_the_plain_call():
@@ -166,19 +167,14 @@ def test_threads_share_a_recording_and_each_gets_its_gradient():
     f, x = Replayed(net, captured=(net,)), torch.ones(8, 3)
     first = f(x)
     expected = torch.autograd.grad(first.sum(), list(net.parameters()))
-    wrong, gate = [], threading.Barrier(8)
+    wrong = []
 
     def work():
-        gate.wait()
         for _ in range(20):
             found = torch.autograd.grad(f(x).sum(), list(net.parameters()))
             wrong.extend(1 for a, b in zip(found, expected, strict=True) if not torch.equal(a, b))
 
-    threads = [threading.Thread(target=work) for _ in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
+    together(*[work] * 8)
     assert not wrong
     assert f.calls == 1
 
