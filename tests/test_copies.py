@@ -754,7 +754,7 @@ def test_contents_that_are_known_are_not_made_again(monkeypatch):
     value = [1, [2]]
     contents = [identify(value)]
     asked = []
-    monkeypatch.setattr(_witness, "identify", lambda value: asked.append(value) or identify(value))
+    monkeypatch.setattr(_witness, "identify", lambda value, mode: asked.append(value) or identify(value, mode))
     before = witness([value], ["x"], contents)
     assert asked == []
     assert before.changed() is None

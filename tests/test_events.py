@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+import time
+
 import pytest
+from tests.threads import together
 
 from memograd import Memo
 from memograd._errors import MemogradWarning
-from memograd._events import Evict, Hit, Miss, Put, Refuse, listeners, subscribe
+from memograd._events import Evict, Hit, Miss, Put, Refuse, Wait, listeners, subscribe
 
 
 @pytest.fixture
@@ -23,6 +28,44 @@ def test_a_call_tells_what_became_of_it(seen):
     key, other = f.cache_key(1), f.cache_key([2])
     assert seen == [Miss(key), Put(key), Hit(key), Miss(other), Put(other)]
     assert f.cache_info()[:2] == (1, 2)
+
+
+def test_who_waits_for_another_thread_is_told(seen):
+    began, gate = threading.Event(), threading.Event()
+
+    def slow(x):
+        began.set()
+        gate.wait(60)
+        return x
+
+    f = Memo()(slow, version="1")
+
+    def second():
+        began.wait(60)
+        return f(1)
+
+    def opens():
+        while not any(isinstance(event, Wait) for event in seen):
+            time.sleep(0.001)
+        gate.set()
+
+    assert together(lambda: f(1), second, opens)[:2] == [1, 1]
+    key = f.cache_key(1)
+    assert seen == [Wait(key), Miss(key), Put(key), Hit(key)]
+
+
+def test_who_waits_for_another_task_is_told(seen):
+    @Memo()(version="1")
+    async def f(x):
+        await asyncio.sleep(0)
+        return x
+
+    async def main():
+        return await asyncio.gather(f(1), f(1))
+
+    assert asyncio.run(main()) == [1, 1]
+    key = f.cache_key(1)
+    assert seen == [Wait(key), Miss(key), Put(key), Hit(key)]
 
 
 def test_what_leaves_to_make_room_is_told(seen):

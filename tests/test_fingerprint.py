@@ -15,6 +15,7 @@ import time
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.fingerprint.values import exact
 
 from memograd import MemogradError, NoIdentityError
 from memograd.fingerprint import Digest, File, fingerprint, register
@@ -54,22 +55,6 @@ values = st.recursive(
     ),
     max_leaves=12,
 )
-
-
-def exact(value):
-    """Write a value so that two texts are equal only if type, bits and order are: slow, simple, independent."""
-    kind = type(value)
-    if kind is float:
-        return f"float {value.hex()} {'-' if str(value).startswith('-') else '+'}"
-    if kind in {list, tuple}:
-        return f"{kind.__name__}{[exact(item) for item in value]!r}"
-    if kind in {set, frozenset}:
-        return f"{kind.__name__}{sorted(exact(item) for item in value)!r}"
-    if kind is dict:
-        return f"dict{[(exact(key), exact(item)) for key, item in value.items()]!r}"
-    if kind in {Config, Plain}:
-        return f"{kind.__name__}{[exact(item) for item in vars(value).values()]!r}"
-    return f"{kind.__name__} {value!r}"
 
 
 @settings(deadline=None, max_examples=300)

@@ -12,7 +12,7 @@ import pytest
 import memograd
 
 LIBRARIES = ("torch", "numpy", "redis")
-NEEDS_A_LIBRARY = ("_share", "_scan", "_replay", "_demo", "_cli", "__main__", "_torch", "_numpy", "_redis")
+NEEDS_A_LIBRARY = ("_share", "_module", "_scan", "_replay", "_demo", "_cli", "__main__", "_torch", "_numpy", "_redis")
 
 
 def run(program: str) -> subprocess.CompletedProcess[str]:

@@ -6,6 +6,7 @@ import collections
 import re
 import subprocess
 import sys
+from importlib import import_module
 
 import pytest
 
@@ -75,7 +76,7 @@ MAPPING = "expected a MutableMapping; write "
         (lambda: Memo(max_entries=True), TypeError, "got max_entries=True"),
         (lambda: Memo(max_bytes=1.5), TypeError, "got max_bytes=1.5"),
         (lambda: memo(max_entries=-1), ValueError, "memo() got max_entries=-1, expected 0 or more"),
-        (lambda: Memo(max_bytes=-1), ValueError, "expected 0 or more; write max_bytes=None for no bound"),
+        (lambda: Memo(max_bytes=-1), ValueError, "got max_bytes=-1, expected 0 or more"),
     ],
 )
 def test_what_a_memo_does_not_take_is_refused_with_what_to_write(make, error, advice):
@@ -84,7 +85,7 @@ def test_what_a_memo_does_not_take_is_refused_with_what_to_write(make, error, ad
 
 
 def test_scan_is_reached_through_a_memo():
-    torch = pytest.importorskip("torch")
+    torch = import_module("torch")
     rnn = torch.nn.GRU(2, 3)
     x = torch.zeros(4, 5, 2)
     ours, plain = memo.scan(rnn)(x), rnn(x)

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
+from tests.threads import together
 
 from memograd._pays import DROUGHT, GRACE, LEAST, SHARE, WAITS, Door, Pays
 from memograd.testing import FakeClock
@@ -262,11 +263,7 @@ def test_two_threads_in_a_plain_call_are_no_recursion():
         both.wait(10)
         pays.left(me)
 
-    threads = [threading.Thread(target=call) for _ in range(2)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(call, call)
     assert skipped == [True, True]
     assert (pays.level, pays.within) == ("off", set())
 

@@ -19,6 +19,7 @@ from contextvars import ContextVar, copy_context
 from types import coroutine
 from typing import TYPE_CHECKING, Any
 
+from memograd._events import Wait, listeners, tell
 from memograd._key import MISSING
 
 if TYPE_CHECKING:
@@ -109,6 +110,8 @@ class AsyncFlight:
         if inside is not None and _leads_to(running, inside):
             # It would wait for itself: that is recursion, and how it ends is the user's.
             return await _alone(compute, put)
+        if listeners:
+            tell(Wait(key))
         await self.wait((loop, key), running)
         value = MISSING if running.shared is MISSING else take(running.shared)
         return await _alone(compute, put) if value is MISSING else value

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memograd._ambient._streams import read_generators, read_streams
 from memograd._key import CONTENT, is_log
-from memograd.fingerprint._content import REACHED, identify
+from memograd.fingerprint._content import identify
 from memograd.fingerprint._form import Unidentified
 
 if TYPE_CHECKING:
@@ -64,9 +64,12 @@ class Before:
         self._subject, self._code = subject, subject.code() if subject.open else b""
         self.watched = subject.open or CONTENT in key[1::2]
         if self.watched:
-            self._reads = [one.value for one in subject.captured]
+            self._reads = subject.reads()
             cells = base[1 : 1 + 2 * len(values)]
-            self._witness = _witness(values, subject.parameters, cells) if CONTENT in cells[::2] else None
+            # What stands for itself may change.
+            looked_at = [None] * subject.own + list(values[subject.own :])
+            seen = CONTENT in cells[2 * subject.own :: 2]
+            self._witness = _witness(looked_at, subject, cells) if seen else None
             self._generators = read_generators(values)
             self._streams = read_streams() if subject.draws or self._witness is not None else {}
             self._others = _clocks()
@@ -94,9 +97,15 @@ class Before:
         found = Changed([], [])
         for name, value, cell in reads:
             plain = is_log(value)
-            if (logs or not plain) and not _still(value, cell):
+            if (logs or not plain) and not self._still(value, cell):
                 (found.logs if plain else found.others).append(name)
         return found
+
+    def _still(self, value: object, cell: object) -> bool:
+        try:
+            return identify(value, self._subject.modes[1]) == cell
+        except Unidentified:
+            return False
 
     def drawn(self) -> dict[str, State]:
         """Give the streams that have moved, as they were before."""
@@ -118,10 +127,10 @@ class Before:
         return _clocks() == self._others
 
 
-def _witness(values: Sequence[Any], names: Sequence[str], cells: Sequence[Any]) -> Witness:
+def _witness(values: Sequence[Any], subject: Subject, cells: Sequence[Any]) -> Witness:
     from memograd._copies._witness import witness  # not needed by those whose arguments are plain
 
-    return witness(values, names, cells[1::2])
+    return witness(values, subject.parameters, cells[1::2], subject.modes[0])
 
 
 def _clocks() -> dict[int, float]:
@@ -132,10 +141,3 @@ def _clocks() -> dict[int, float]:
     if not hasattr(time, "pthread_getcpuclockid"):
         return {threading.get_ident(): time.perf_counter()}  # never the same: it cannot be told
     return {ident: time.clock_gettime(time.pthread_getcpuclockid(ident)) for ident in others if ident is not None}
-
-
-def _still(value: object, cell: object) -> bool:
-    try:
-        return identify(value, REACHED) == cell
-    except Unidentified:
-        return False

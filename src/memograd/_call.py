@@ -13,19 +13,20 @@ from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from memograd._explain import Explanation, explain
 from memograd._key import Binding
-from memograd._recall import Recall
+from memograd._recall import recall_of
 from memograd._stats import CacheInfo, Stats, cache_info, stats
-from memograd._subject import Subject
 from memograd._wrapper import wrapper_of
 from memograd.store._memory import Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping, Sequence
     from threading import RLock
     from typing import Concatenate
 
     from memograd._key import Key
-    from memograd._recall import Options, Store
+    from memograd._options import Options
+    from memograd._recall import Recall
+    from memograd._shelf import Store
 
 P = ParamSpec("P")
 R_co = TypeVar("R_co", covariant=True)
@@ -35,7 +36,7 @@ T = TypeVar("T")
 
 
 class Memoized(Protocol[P, R_co]):
-    """A function that remembers. What each name does is said where it is made, in `_names`."""
+    """A function that remembers. What each name does is said where it is made, in `names_of`."""
 
     @property
     def __wrapped__(self) -> Callable[P, R_co]: ...
@@ -60,14 +61,17 @@ def memoize(f: Callable[P, R_co], store: Store, lock: RLock, options: Options) -
         return _unwrapped(f, lambda inner: memoize(inner, store, lock, options))
     refuse(f)
     binding = Binding(f)
-    subject = Subject(f, getattr(f, "__name__", type(f).__name__), binding.names, options.version)
-    recall = Recall(f, subject, store, lock, options)
+    recall = recall_of(f, binding, store, lock, options)
     wrapper: Any = functools.update_wrapper(wrapper_of(recall, binding), f)
-    wrapper.__dict__.update(_names(recall, binding))
-    if isinstance(store, Memory):
-        # When the wrapper is gone nobody can ask for its results. The store is told, and must not keep it alive.
-        weakref.finalize(wrapper, store.orphaned.append, subject).atexit = False
+    wrapper.__dict__.update(Names(recall).all())
+    forgotten_with(wrapper, recall)
     return wrapper
+
+
+def forgotten_with(wrapper: object, recall: Recall) -> None:
+    """When the wrapper is gone nobody can ask for its results. The store is told, and must not keep it alive."""
+    if isinstance(recall.shelf.store, Memory):
+        weakref.finalize(wrapper, recall.shelf.store.orphaned.append, recall.subject).atexit = False
 
 
 def _unwrapped(method: Any, wrap: Callable[[Any], object]) -> Any:
@@ -81,11 +85,6 @@ def refuse(f: object) -> None:
     name = getattr(f, "__qualname__", type(f).__qualname__)
     if not callable(f):
         raise TypeError(f"memo() got {name if isinstance(f, type) else repr(f)}, expected a function; {_advice(f)}")
-    if not isinstance(f, type) and hasattr(f, "state_dict") and hasattr(f, "named_parameters"):
-        raise TypeError(
-            f"memo() got the module {type(f).__name__}, expected a function; write memo.scan(module) for an nn.RNN, "
-            "nn.LSTM or nn.GRU, and for others memoize a function of the tensors that its output depends on"
-        )
     for kind, advice in _EXCLUDED.items():
         if any(getattr(inspect, kind)(each) for each in (f, type(f).__call__)):
             raise TypeError(f"memo() got {name}(), {advice}")
@@ -106,33 +105,60 @@ def _advice(f: object) -> str:
     return "write @memo above a def, memo(f), or @memo(max_entries=..., store=...)"
 
 
-def _names(recall: Recall, binding: Binding) -> dict[str, Any]:
-    """Make what the wrapper carries: functools' names, and ours."""
-    bind = functools.cache(lambda: binding.define(recall.subject.name, f"    return {binding.values}"))
+class Names:
+    """What a wrapper carries: functools' names, and ours.
 
-    def cache_key(*args: Any, **kwargs: Any) -> Key:
+    Args:
+        recall: the function in front of its store.
+        bind: gives, of a call, the values of the parameters; None for the function's own.
+    """
+
+    def __init__(self, recall: Recall, bind: Callable[..., Sequence[Any]] | None = None) -> None:
+        self._recall = recall
+        self._bind = bind
+
+    def _values(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Sequence[Any]:
+        if self._bind is None:
+            binding = Binding(self._recall.f)
+            self._bind = binding.define(self._recall.subject.name, f"    return {binding.values}")
+        return self._bind(*args, **kwargs)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Names, (self._recall,)
+
+    def cache_key(self, /, *args: Any, **kwargs: Any) -> Key:
         """Give the key of a call. Raises `NoIdentityError` for an argument that has no content identity."""
-        return recall.key(bind()(*args, **kwargs))
+        return self._recall.key(self._values(args, kwargs))
 
-    def cached(*args: Any, **kwargs: Any) -> bool:
+    def cached(self, /, *args: Any, **kwargs: Any) -> bool:
         """Tell whether a call would be answered without computing; counts as nothing."""
-        return recall.holds(bind()(*args, **kwargs))
+        return self._recall.holds(self._values(args, kwargs))
 
-    def forget(*args: Any, **kwargs: Any) -> bool:
+    def forget(self, /, *args: Any, **kwargs: Any) -> bool:
         """Remove the result of a call; tell whether there was one."""
-        return recall.forget(bind()(*args, **kwargs))
+        return self._recall.forget(self._values(args, kwargs))
 
-    def explain_call(*args: Any, **kwargs: Any) -> Explanation:
+    def explain(self, /, *args: Any, **kwargs: Any) -> Explanation:
         """Explain why a call is, or is not, remembered: what its key is made of, and what was said of the function."""
-        return explain(recall, bind()(*args, **kwargs))
+        return explain(self._recall, self._values(args, kwargs))
 
-    return {
-        "explain": explain_call,
-        "cache_info": functools.partial(cache_info, recall),
-        "cache_clear": recall.clear,
-        "cache_parameters": lambda: {"maxsize": recall.max_entries, "typed": True},
-        "cache_key": cache_key,
-        "cached": cached,
-        "forget": forget,
-        "stats": functools.partial(stats, recall),
-    }
+    def cache_info(self) -> CacheInfo:
+        """Count hits, misses and entries, as `functools.lru_cache` does."""
+        return cache_info(self._recall)
+
+    def cache_clear(self) -> None:
+        """Remove every result and begin to count anew."""
+        self._recall.clear()
+
+    def cache_parameters(self) -> dict[str, Any]:
+        """Say what bounds the results, as `functools.lru_cache` does."""
+        return {"maxsize": self._recall.shelf.max_entries, "typed": True}
+
+    def stats(self) -> Stats:
+        """Count what else happened, and give the account of seconds."""
+        return stats(self._recall)
+
+    def all(self) -> dict[str, Any]:
+        """Give each by its name."""
+        names = [name for name in vars(Names) if not name.startswith("_") and name != "all"]
+        return {name: getattr(self, name) for name in names}

@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from memograd._ambient._streams import State
     from memograd._before import Before
 
-RNG = ("replay", "freeze", "refuse")
-
 
 class Drawn:
     """A result, and where the call that gave it left the streams, and the generators among its arguments."""

@@ -4,6 +4,7 @@
 |---|---|
 | `Hit` | a result was given back without computing |
 | `Miss` | a result was computed because none was remembered |
+| `Wait` | a call waits for another thread, or task, that computes its result |
 | `Put` | a result was given to the store |
 | `Evict` | a result left the store to make room |
 | `Refuse` | a call or a result was not remembered, and why |
@@ -56,6 +57,12 @@ class Hit(Event):
 
 class Miss(Event):
     """A result was computed because none was remembered."""
+
+    __slots__ = ()
+
+
+class Wait(Event):
+    """A call waits for another thread, or task, that computes its result."""
 
     __slots__ = ()
 

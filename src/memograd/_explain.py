@@ -52,5 +52,5 @@ def explain(recall: Recall, values: Sequence[Any]) -> Explanation:
         text, modes, draws, remembered = str(error), "", (), False
     reads = tuple(one.path for one in subject.captured)
     return Explanation(
-        text, remembered, reads, tuple(sorted(subject.effects)), modes, draws, tuple(recall.said.values())
+        text, remembered, reads, tuple(sorted(subject.effects)), modes, draws, tuple(recall.voice.said.values())
     )

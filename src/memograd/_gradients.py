@@ -1,7 +1,8 @@
 """Calls under grad mode: what they give is remembered as a live graph, so that gradients flow through hits.
 
-A *recording* is the result with the graph behind it. It lives as long as somebody uses what it gave; the store holds
-none. Inside of a call that is being recorded nothing is recorded again: its parts belong to its graph.
+A *recording* is the result with the graph behind it, and lives as long as somebody uses what it gave. The store has
+the result alone, as `Graded`: when the graph is gone, a hit gives that, and runs the call again if gradients come back.
+Inside of a call that is being recorded nothing is recorded again: its parts belong to its graph.
 """
 
 from __future__ import annotations
@@ -9,14 +10,37 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from memograd._ambient._streams import read_streams
+from memograd._draws import Drawn
 from memograd._key import MISSING
+from memograd._pays import Door
 from memograd.fingerprint._form import PLAIN
+from memograd.store._size import size_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from memograd._key import Key
-    from memograd._replay import Lives, Recorded
+    from memograd._replay import Lives, Plan, Recorded, Recording
+
+# What takes more is stored when it is computed a second time: in a training loop, where weights change, nothing is.
+AT_ONCE = 1 << 20  # bytes
+
+
+class Graded:
+    """A result that requires grad, without its graph; `plan` says what must be known to compute its gradients."""
+
+    __slots__ = ("plan", "value")
+
+    def __init__(self, value: Any, plan: Plan) -> None:
+        self.value = value
+        self.plan = plan
+
+    def __repr__(self) -> str:
+        return repr(self.value)
+
+    def __sizeof__(self) -> int:
+        return object.__sizeof__(self) + size_of(self.value)
 
 
 class Gradients:
@@ -28,6 +52,7 @@ class Gradients:
 
     def __init__(self, max_bytes: int = 0) -> None:
         self.max_bytes = max_bytes
+        self.seen = Door(1 << 12)
         self._lives: Lives | None = None
 
     @property
@@ -39,15 +64,19 @@ class Gradients:
             self._lives = Lives(self.max_bytes)
         return self._lives
 
-    def hit(self, key: Key, args: Sequence[Any], kwargs: Mapping[str, Any], reads: Sequence[Any]) -> Any:
-        """Give a recorded result to another call, MISSING if there is none."""
+    def holds(self, key: Key) -> bool:
+        """Tell whether a recorded result could be given."""
+        return self._lives is not None and self._lives.get(key) is not None
+
+    def hit(self, key: Key, args: Sequence[Any], kwargs: Mapping[str, Any], reads: Sequence[Any]) -> tuple[Any, Any]:
+        """Give a recorded result to another call, and what was put beside it; MISSING if there is none."""
         recording = None if self._lives is None else self._lives.get(key)
         if recording is None:
-            return MISSING
+            return MISSING, None
         from memograd._replay import GONE
 
         value = recording.again(args, kwargs, reads)
-        return MISSING if value is GONE else value
+        return (MISSING, None) if value is GONE else (value, recording.beside)
 
     def record(
         self, f: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], reads: Sequence[Any]
@@ -60,6 +89,67 @@ class Gradients:
             return Recorded(f(*args, **kwargs), None, f"is computed plainly: {reason}")
         self.lives.sweep()
         return record(f, args, kwargs, reads)
+
+    def keep(self, key: Key, recording: Recording, drawn: Drawn | None) -> Any:
+        """Hold a recording; give what a store is to hold beside it, MISSING if nothing.
+
+        Args:
+            drawn: where the call has left streams and generators, if it has moved any.
+        """
+        recording.beside = drawn
+        self.lives.put(key, recording)
+        plan = recording.plan
+        # A generator among the arguments has moved on when the call would be run again.
+        if plan is None or (drawn is not None and drawn.generators):
+            return MISSING
+        if recording.result_bytes > AT_ONCE and not self.seen.sees(hash(key)):
+            return MISSING
+        graded = Graded(recording.bare(), plan)
+        return graded if drawn is None else Drawn(graded, drawn.after, {})
+
+    def given(
+        self,
+        key: Key,
+        stored: Any,
+        f: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        reads: Sequence[Any],
+    ) -> Any:
+        """Give a stored result, whose gradients are those of `f`, run again where they are asked for; else MISSING."""
+        from memograd._ambient._torch import read_modes
+        from memograd._replay import GONE, recompute, why_not
+
+        drawn = stored if type(stored) is Drawn else None
+        graded: Any = stored if drawn is None else drawn.value
+        if why_not(args, kwargs, reads):
+            return MISSING
+        # The key says that the streams are where they were when it was computed.
+        streams = None if drawn is None else read_streams(drawn.after)
+        try:
+            again = recompute(f, args, kwargs, reads, graded.value, graded.plan, read_modes(), streams)
+        except Exception:  # noqa: BLE001 - whatever it is, it costs a computation, never the call
+            return MISSING
+        if again.output is GONE or again.recording is None:
+            return MISSING
+        again.recording.beside = drawn
+        self.lives.put(key, again.recording)
+        return again.output
+
+    def drop(self, keys: Sequence[Key]) -> None:
+        """Forget recordings; those who use what they gave keep them."""
+        if self._lives is not None:
+            for key in keys:
+                self._lives.drop(key)
+
+    def clear(self) -> None:
+        """Forget all recordings."""
+        self._lives = None
+
+
+def is_graded(stored: Any) -> bool:
+    """Tell whether what a store holds is a result that requires grad."""
+    return type(stored) is Graded or (type(stored) is Drawn and type(stored.value) is Graded)
 
 
 def concerns(values: Sequence[Any], reads: Sequence[Any]) -> bool:

@@ -7,18 +7,21 @@ so that looking up needs no more than building a tuple, and hashing and comparin
 
 from __future__ import annotations
 
+import weakref
 from collections import Counter, OrderedDict, defaultdict, deque
 from textwrap import indent
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, cast
 
 from memograd._errors import SOURCE, NoIdentityError
-from memograd.fingerprint._content import KEY, REACHED, Content, identify
+from memograd.fingerprint._content import KEY, REACHED, Content, Identity, Standing, identify
 from memograd.fingerprint._form import PLAIN, Unidentified
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from inspect import Parameter, Signature
+
+    from memograd.fingerprint._form import Mode
 
 # What `==` among values of this exact type tells to the bit; for float, all but zeros and NaN.
 _RAW: frozenset[type] = frozenset({int, str, bytes, bool, type(None), float})
@@ -30,6 +33,9 @@ class _Sentinel:
         self.name = name
 
     def __repr__(self) -> str:
+        return self.name
+
+    def __reduce__(self) -> str:
         return self.name
 
 
@@ -99,29 +105,50 @@ def in_front(cells: tuple[Any, ...]) -> Any:
     return cells[2] if len(cells) == 3 else tuple(cells[2::2])
 
 
-def key_of(function: Function, values: Sequence[object]) -> Key:
-    """Make the key of a call from the values of the parameters. Raises `NoIdentityError`, naming the path."""
+def key_of(function: Function, values: Sequence[object], mode: Mode = KEY, own: int = 0) -> Key:
+    """Make the key of a call from the values of the parameters. Raises `NoIdentityError`, naming the path.
+
+    Args:
+        function: the version.
+        values: of the parameters.
+        mode: how content is written.
+        own: how many of the first stand for themselves, and not for their content.
+    """
     cells: list[object] = [function]
-    quick = KEY.quick
+    quick = mode.quick
     for index, value in enumerate(values):
+        if index < own:
+            cells += (CONTENT, _itself(function, index, value))
+            continue
         kind = type(value)
         if kind in _RAW and (kind is not float or (value == value and value)):  # noqa: PLR0124 - NaN is unlike itself
             cells += (kind, value)
         else:
             # What `identify` does first, without the calls that lead there: a batch is many tensors.
             chunk = quick[kind](value) if kind in quick else None
-            cells += (CONTENT, _content(function, index, value) if chunk is None else Content(chunk))
+            cells += (CONTENT, _content(function, index, value, mode) if chunk is None else Content(chunk))
     return Key(cells)
 
 
-def cells_of(name: str, reads: Sequence[tuple[str, object]]) -> tuple[object, ...]:
+def _itself(function: Function, index: int, value: object) -> Content:
+    try:
+        weakref.ref(value)
+    except TypeError:
+        path, kind = f"args.{function.parameters[index]}", type(value).__qualname__
+        reason = f"of type {kind}, which cannot be referred to weakly; add '__weakref__' to its __slots__"
+        raise NoIdentityError(f"{function.name}(): {path} is {reason}, or leave per='instance' out") from None
+    return Standing.of(b"itself", (Identity(value),))
+
+
+def cells_of(name: str, reads: Sequence[tuple[str, object]], mode: Mode = REACHED) -> tuple[object, ...]:
     """Make the cells of values that code reads: a lock, a file, a socket stand for themselves, in this process.
 
     Args:
         name: of the function.
         reads: the way to each value, and the value.
+        mode: how content is written.
     """
-    return tuple(cell for path, value in reads for cell in (CONTENT, _read(name, path, value)))
+    return tuple(cell for path, value in reads for cell in (CONTENT, _read(name, path, value, mode)))
 
 
 _CONTAINERS: frozenset[type] = frozenset(
@@ -137,17 +164,17 @@ def is_log(value: Any, depth: int = 8) -> bool:
     return PLAIN.issuperset(map(type, parts)) or all(type(p) in PLAIN or is_log(p, depth - 1) for p in parts)
 
 
-def _read(name: str, path: str, value: object) -> object:
+def _read(name: str, path: str, value: object, mode: Mode) -> object:
     try:
-        return identify(value, REACHED)
+        return identify(value, mode)
     except Unidentified as error:
         message = f"{name}(): {path}{error.path}, which it reads, is {error.reason}"
         raise NoIdentityError(message) from error.__cause__
 
 
-def _content(function: Function, index: int, value: object) -> object:
+def _content(function: Function, index: int, value: object, mode: Mode) -> object:
     try:
-        return identify(value)
+        return identify(value, mode)
     except Unidentified as error:
         path = f"args.{function.parameters[index]}{error.path}"
         raise NoIdentityError(f"{function.name}(): {path} is {error.reason}") from error.__cause__

@@ -5,27 +5,45 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
-from os import environ
-from typing import TYPE_CHECKING, Any, ParamSpec, TypeVar, overload
+import sys
+from functools import partial
+from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
 from memograd._call import memoize
-from memograd._draws import RNG
-from memograd._mode import mode_of
-from memograd._recall import Options
+from memograd._options import bytes_of, check_bounds, options_of
 from memograd.store._lock import new_lock
-from memograd.store._memory import Memory
+from memograd.store._memory import Memory, default_memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, MutableMapping
+    from contextlib import AbstractContextManager
 
     from torch import nn
+    from typing_extensions import Unpack
 
     from memograd._call import Memoized
+    from memograd._module import MemoModule
+    from memograd._options import How
     from memograd._scan._scan import Scan
 
 P = ParamSpec("P")
 R = TypeVar("R")
+
+
+class _Module(Protocol):
+    """An `nn.Module`, to a type checker: one that finds no torch would take `nn.Module` itself for anything."""
+
+    def eval(self) -> Any: ...  # without parameters, so that a class of modules is none
+    def named_parameters(self, *args: Any, **kwargs: Any) -> Any: ...
+
+
+class Remembering(Protocol):
+    """A decorator with options: `memo(max_entries=1000)`."""
+
+    @overload
+    def __call__(self, f: _Module, /) -> MemoModule: ...
+    @overload
+    def __call__(self, f: Callable[P, R], /) -> Memoized[P, R]: ...
 
 
 class Memo:
@@ -35,8 +53,9 @@ class Memo:
         store: where results are kept: any mapping from keys to results, to be looked at at any time. None for memory
             that forgets what was used least recently.
         max_entries: the most results to hold of each function; None for any number.
-        max_bytes: the most bytes to hold, by estimate, of all functions together; None for a quarter of the memory
-            that the process may use (its cgroup and limits counted). Not together with a `store` of your own.
+        max_bytes: the most bytes to hold, by estimate, of all functions together, as an int or as "2GiB"; None for a
+            quarter of the memory that the process may use (its cgroup and limits counted). Not together with a `store`
+            of your own.
         strict: raise `NoIdentityError` for an argument that cannot be part of a key, in place of computing the call
             without remembering it and warning once.
 
@@ -57,48 +76,24 @@ class Memo:
         store: MutableMapping[Any, Any] | None = None,
         *,
         max_entries: int | None = None,
-        max_bytes: int | None = None,
+        max_bytes: int | str | None = None,
         strict: bool = False,
     ) -> None:
-        _check("Memo", store, max_entries, max_bytes)
-        self._lock = new_lock()
-        self.store: MutableMapping[Any, Any] = Memory(max_bytes, self._lock) if store is None else store
+        check_bounds("Memo", store, max_entries, max_bytes)
+        self._lock = store.lock if isinstance(store, Memory) else new_lock()
+        limit = None if max_bytes is None else bytes_of("Memo", "max_bytes", max_bytes)
+        self.store: MutableMapping[Any, Any] = Memory(limit, self._lock) if store is None else store
         self._max_entries = max_entries
         self._strict = strict
 
     @overload
-    def __call__(self, f: Callable[P, R]) -> Memoized[P, R]: ...
+    def __call__(self, f: _Module, **how: Unpack[How]) -> MemoModule: ...
     @overload
-    def __call__(
-        self,
-        *,
-        store: MutableMapping[Any, Any] | None = None,
-        max_entries: int | None = None,
-        max_bytes: int | None = None,
-        strict: bool | None = None,
-        version: str | None = None,
-        rng: str = "replay",
-        copy: bool = True,
-        mode: str = "use",
-        always: bool = False,
-        verify: float = 0.0,
-    ) -> Callable[[Callable[P, R]], Memoized[P, R]]: ...
-    def __call__(
-        self,
-        f: Any = None,
-        *,
-        store: MutableMapping[Any, Any] | None = None,
-        max_entries: int | None = None,
-        max_bytes: int | None = None,
-        strict: bool | None = None,
-        version: str | None = None,
-        rng: str = "replay",
-        copy: bool = True,
-        mode: str = "use",
-        always: bool = False,
-        verify: float = 0.0,
-    ) -> Any:
-        """Remember the results of a function: a second call with the same arguments is not computed.
+    def __call__(self, f: Callable[P, R], **how: Unpack[How]) -> Memoized[P, R]: ...
+    @overload
+    def __call__(self, f: None = None, **how: Unpack[How]) -> Remembering: ...
+    def __call__(self, f: Any = None, **how: Unpack[How]) -> Any:
+        """Remember the results of a function or module: a second call with the same arguments is not computed.
 
         The arguments are compared by exact type and content, nested too: 1, 1.0 and True differ, and so do 0.0 and
         -0.0; lists, dictionaries (in their order), sets, dataclasses, arrays and tensors are compared by what they
@@ -114,10 +109,10 @@ class Memo:
         be begun twice. Of threads, and of tasks, that ask for one result at once, one computes.
 
         Args:
-            f: a function or method, async or not; without it, a decorator with the options below is given.
+            f: a function or method, async or not, or an `nn.Module`; without it, a decorator with the options below.
             store: keep this function's results in a mapping of your own.
             max_entries: the most results to hold; the least recently used goes first.
-            max_bytes: give this function a memory of its own, of so many bytes.
+            max_bytes: give this function a memory of its own, of so many bytes, or "64MiB".
             strict: raise for an argument without identity in place of computing and warning once.
             version: what the code is, in your words, in place of looking at it: change it when the code changes.
             rng: of a function that draws from a global random stream (`random`, `numpy.random`, `torch`): `"replay"`
@@ -128,14 +123,21 @@ class Memo:
                 So does `MEMOGRAD=off` in the environment for all of them.
             always: keep remembering where it does not pay, too.
             verify: the part of all hits to compute again and compare, 0.01 say; what differs is said and not given.
+            live: bytes of autograd graphs to hold, "64MiB" say, beside those in use: a hit whose graph is gone runs the
+                call again in backward.
+            trust: `"versions"` takes a tensor for unchanged while its version counter is, and does not hash it again.
+                Not seen are changes through `.data`, numpy arrays that share its memory, and C code.
+            per: `"instance"` takes the first argument, `self`, for itself and not for what it holds, weakly. Not seen
+                are changes of its attributes, of its weights, and of its class.
 
         Returns:
             A function with f's signature, and, by functools' names, `cache_info()`, `cache_clear()`,
             `cache_parameters()` and `__wrapped__`; besides, `cache_key(*args)`, `cached(*args)`, `forget(*args)` and
-            `stats()`. Its `copy` and `deepcopy` are itself.
+            `stats()`. Its `copy` and `deepcopy` are itself. Of a module, a module with the same state and these names,
+            whose copies are of copies of the module.
 
         Raises:
-            TypeError: f is a generator function, a module or no function; the message says what to write.
+            TypeError: f is a generator function, a scripted module or no function; the message says what to write.
 
         Example:
             >>> from memograd import memo
@@ -147,18 +149,48 @@ class Memo:
             >>> fibonacci.cache_info()
             CacheInfo(hits=48, misses=51, maxsize=None, currsize=51)
         """
-        _check("memo", store, max_entries, max_bytes)
-        _check_words(version, rng)
+        store = how.get("store")
+        max_bytes, strict = how.get("max_bytes"), how.get("strict", self._strict)
+        options = options_of(how, self._max_entries, strict=strict)
         if store is None:
-            store = self.store if max_bytes is None else Memory(max_bytes, self._lock)
-        entries = self._max_entries if max_entries is None else max_entries
-        strictly = self._strict if strict is None else strict
-        options = Options(entries, strictly, version, rng, copy, mode_of(mode, environ), always, verify)
+            store = self.store if max_bytes is None else Memory(bytes_of("memo", "max_bytes", max_bytes), self._lock)
 
-        def decorate(f: Callable[P, R]) -> Memoized[P, R]:
-            return memoize(f, store, self._lock, options)
+        def decorate(f: Any) -> Any:
+            if not _is_module(f):
+                return memoize(f, store, self._lock, options)
+            from memograd._module import Calling, memoize_module
+
+            said: Any = {"max_entries": options.max_entries, "strict": strict, **how, "store": None}
+            return memoize_module(f, Calling(store, self._lock, options, partial(_again, said)))
 
         return decorate if f is None else decorate(f)
+
+    def frozen(self, *modules: nn.Module) -> AbstractContextManager[None]:
+        """Hash the weights of modules once, and not at every call, for as long as a `with` block lasts.
+
+        A weight or buffer is taken for unchanged while its version counter is: what trains or loads weights in the
+        block is seen. Not seen are changes through `.data`, numpy arrays that share memory, and C code; at the end of
+        the block the weights are hashed once more, and such a change is warned of.
+
+        Args:
+            modules: any number of them.
+
+        Raises:
+            TypeError: one is no module.
+
+        Example:
+            >>> import torch
+            >>> from memograd import memo
+            >>> backbone = torch.nn.Linear(8, 4).eval()
+            >>> features = memo(lambda x: backbone(x))
+            >>> with torch.no_grad(), memo.frozen(backbone):
+            ...     y = [features(torch.ones(2, 8)) for _ in range(3)]
+            >>> features.cache_info().hits
+            2
+        """
+        from memograd._frozen import Frozen
+
+        return Frozen(modules)
 
     def scan(self, module: nn.Module, *, engine: str = "auto") -> Scan:
         """Wrap a recurrent module so that every prefix which rows of a batch share is computed once.
@@ -185,28 +217,25 @@ class Memo:
             >>> gru.receipt.steps, gru.receipt.nodes
             (15, 5)
         """
+        from memograd._module import MemoModule, memoize_module
         from memograd._scan._scan import scan
 
-        return scan(module, engine=engine)
+        if not isinstance(module, MemoModule):
+            return scan(module, engine=engine)
+        # Of a module that remembers its calls, what shares prefixes remembers them, too.
+        made: Any = memoize_module(scan(module.__wrapped__, engine=engine), module.__memograd__.how)
+        return made
 
 
-def _check(who: str, store: object, max_entries: object, max_bytes: object) -> None:
-    if store is not None and not isinstance(store, MutableMapping):
-        raise TypeError(f"{who}() got {store!r} for a store, expected a MutableMapping; write {who}(store={{}})")
-    if store is not None and max_bytes is not None:
-        raise TypeError(f"{who}() got both a store and max_bytes; a store of your own bounds itself, leave one out")
-    for name, bound in (("max_entries", max_entries), ("max_bytes", max_bytes)):
-        if bound is not None and (not isinstance(bound, int) or isinstance(bound, bool)):
-            raise TypeError(f"{who}() got {name}={bound!r}, expected an int or None; write {name}=1000")
-        if bound is not None and bound < 0:
-            raise ValueError(f"{who}() got {name}={bound}, expected 0 or more; write {name}=None for no bound")
+def _is_module(f: object) -> bool:
+    # Of a torch that is not loaded, or is just being imported, there are no modules.
+    base: Any = getattr(getattr(sys.modules.get("torch"), "nn", None), "Module", None)
+    return base is not None and isinstance(f, base)
 
 
-def _check_words(version: object, rng: object) -> None:
-    if version is not None and not isinstance(version, str):
-        raise TypeError(f"memo() got version={version!r}, expected a str; write version={str(version)!r}")
-    if rng not in RNG:
-        raise ValueError(f"memo() got rng={rng!r}, expected one of {', '.join(map(repr, RNG))}")
+def _again(how: How, module: nn.Module) -> MemoModule:
+    """Wrap a module that was pickled within its wrapper. A store does not travel: the default `memo` remembers."""
+    return memo(module, **how)
 
 
-memo = Memo()
+memo = Memo(default_memory())

@@ -16,12 +16,13 @@ off:  the plain call. To the door for a few calls when `wait` calls have passed 
 from __future__ import annotations
 
 from array import array
+from time import perf_counter
 from typing import TYPE_CHECKING
 
 from memograd._dice import Dice
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable
     from typing import Literal, TypeAlias
 
     Level: TypeAlias = "Literal['on', 'door', 'off']"
@@ -262,3 +263,36 @@ class Pays:
         if level == "on":
             self.aside, self.dry = False, 0
         return reason
+
+
+class Watch:
+    """The seconds that one outermost call takes, for the account of its function."""
+
+    __slots__ = ("_began", "_computed", "_looked", "_pays", "again")
+
+    def __init__(self, pays: Pays) -> None:
+        self._pays = pays
+        self._began = self._looked = self._computed = perf_counter()
+        self.again = False
+
+    def sees(self, key: Hashable) -> bool:
+        """Tell whether a call was seen before."""
+        self.again = self._pays.sees(hash(key))
+        return self.again
+
+    def looked(self) -> None:
+        """Note that key and store have been looked at."""
+        self._looked = self._computed = perf_counter()
+
+    def computed(self) -> None:
+        """Note that the function has returned."""
+        self._computed = perf_counter()
+
+    def hit(self) -> str:
+        """Tell of a hit; give what has changed thereby."""
+        return self._pays.hit(self._looked - self._began, 0.0)
+
+    def missed(self) -> str:
+        """Tell of a call that was computed and is remembered by now; give what has changed thereby."""
+        seconds = self._looked - self._began, 0.0, perf_counter() - self._computed, self._computed - self._looked
+        return self._pays.missed(*seconds, again=self.again)

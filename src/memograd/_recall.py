@@ -3,64 +3,35 @@
 from __future__ import annotations
 
 from _thread import get_ident
-from collections import OrderedDict
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
-from memograd._before import NOTHING, Before
+from memograd._after import MORE_CODE, After
+from memograd._before import Before
 from memograd._copies._kept import Kept
 from memograd._deep._flight import STRIDE, Flight, here, outermost
 from memograd._deep._landing import Call
 from memograd._draws import Drawn, Draws
-from memograd._errors import NoIdentityError, warn
-from memograd._events import Evict, Hit, Miss, Put, Refuse, listeners, tell
-from memograd._gradients import Gradients, concerns, know_within, known_within
-from memograd._key import BARE, CONTENT, MISSING, Key
-from memograd._mode import MODES, Mode
-from memograd._pays import Pays
+from memograd._errors import NoIdentityError
+from memograd._events import Hit, Miss, Put, listeners, tell
+from memograd._gradients import Graded, Gradients, concerns, is_graded, know_within, known_within
+from memograd._key import BARE, MISSING, Binding, Key
+from memograd._pays import Pays, Watch
+from memograd._shelf import Shelf
 from memograd._single import ALONE, Turn, Turns
+from memograd._subject import Subject
+from memograd._voice import Voice
+from memograd.store._lock import new_lock
 from memograd.store._memory import Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, MutableMapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
     from threading import RLock
-    from typing import TypeAlias
 
     from memograd._async import AsyncFlight
-    from memograd._subject import Subject
-
-    Store: TypeAlias = MutableMapping[Any, Any]
-
-
-# No matter for a warning: what a body imports at its first call is known at the next.
-MORE_CODE = "has brought in code that was not known before; the next result is remembered"
-
-
-class Options(NamedTuple):
-    """How one function is remembered; see `Memo.__call__`."""
-
-    max_entries: int | None = None
-    strict: bool = False
-    version: str | None = None
-    rng: str = "replay"
-    copy: bool = True
-    mode: Mode = MODES["use"]
-    always: bool = False
-    verify: float = 0.0
-    live: int = 0
-
-
-class Counts:
-    """What happened to the calls of one function."""
-
-    __slots__ = ("bypasses", "evictions", "hits", "misses", "puts")
-
-    def __init__(self) -> None:
-        self.reset()
-
-    def reset(self) -> None:
-        """Begin to count anew."""
-        self.hits = self.misses = self.bypasses = self.puts = self.evictions = 0
+    from memograd._options import Options
+    from memograd._replay import Recording
+    from memograd._shelf import Store
 
 
 class Recall:
@@ -77,22 +48,22 @@ class Recall:
     def __init__(self, f: Callable[..., Any], subject: Subject, store: Store, lock: RLock, options: Options) -> None:
         self.f = f
         self.subject = subject
-        self.store = store
-        self.lock = lock
         self.options = options
-        self.max_entries = options.max_entries
-        self.counts = Counts()
-        # A memory of our own is looked into with its lock held already.
-        own = store if isinstance(store, Memory) and store.lock is lock else None
-        self.insert: Callable[[Key, Any], None] = store.__setitem__ if own is None else own.insert
-        self.find: Callable[[Key, Any], Any] = store.get if own is None else own.find
-        self.order: OrderedDict[Key, None] | None = None if self.max_entries is None else OrderedDict()
-        self.said: dict[str, str] = {}
+        self.voice = Voice(subject.face)
+        if options.per:
+            self.voice.said["per"] = f"{subject.parameters[0]} counts as itself: no change of what it holds is seen"
+        self.shelf = Shelf(subject, store, lock, options.max_entries, self.voice)
         self.draws = Draws()
+        self.after = After(subject, options, self.shelf, self.draws, self.voice)
         self.turns = Turns()
         self.tasks: AsyncFlight | None = None
         self.gradients = Gradients(options.live)
         self.pays = Pays(always=options.always)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # In another process it begins with no results, but for those that the store brings with it.
+        store: object = self.shelf.store
+        return _begun_anew, (self.f, {} if type(store) is dict else store, self.options)
 
     def answer(  # noqa: C901 - what were methods would take frames from every level of a recursion
         self,
@@ -155,37 +126,57 @@ class Recall:
         """Answer the outermost memoized call of this thread."""
         if (self.options.mode.off or self.pays.off) and self.steps_aside():
             return self.aside(args, kwargs)
-        watch = Watch(self.pays, plain=probe is not None)
+        # A key of a few plain values costs nothing to speak of.
+        watch = Watch(self.pays) if probe is None and self.pays.timed() else None
         base, key, value = self.asked(args, kwargs, values, probe)
         if base is None or key is None:
             return self.f(*args, **kwargs)
-        watch.looked()
+        if watch is not None:
+            watch.looked()
         if value is not MISSING:
-            self.note(watch.hit())
+            if watch is not None:
+                self.note(watch.hit())
             return value
         turn = Turn()
         try:
             value = self.taken(turn, key, values)
             if value is not MISSING:
                 return value
+            if concerns(values, self.subject.reads()):
+                return self.graded(base, key, args, kwargs, values, turn, watch)
             before = Before(self.subject, base, key, values)
-            if concerns(values, self.reads()):
-                return self.recorded(before, args, kwargs, turn)
             value, known = self.computed(before, args, kwargs)
-            watch.computed()
+            if watch is not None:
+                watch.computed()
             self.put(None, before, value, turn, watch, known=known)
             return value
         finally:
             turn.owner = 0
             self.turns.leave(turn, key)
 
-    def recorded(self, before: Before, args: Sequence[Any], kwargs: Mapping[str, Any], turn: Turn) -> Any:
+    def graded(
+        self,
+        base: Key,
+        key: Key,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        values: Sequence[Any],
+        turn: Turn,
+        watch: Watch | None,
+    ) -> Any:
+        """Answer an outermost call whose result may require grad: from a graph, from the store, else by computing."""
+        value = self.recalled(key, args, kwargs, values)
+        if value is MISSING:
+            return self.recorded(Before(self.subject, base, key, values), args, kwargs, turn, watch)
+        turn.value = ALONE
+        if watch is not None:
+            self.note(watch.hit())
+        return value
+
+    def recorded(
+        self, before: Before, args: Sequence[Any], kwargs: Mapping[str, Any], turn: Turn, watch: Watch | None
+    ) -> Any:
         """Compute an outermost call whose result may require grad, and remember it as a graph where it does."""
-        value = self.gradients.hit(before.key, args, kwargs, self.reads())
-        if value is not MISSING:
-            turn.value = ALONE
-            self.hit(before.key)
-            return value
         known: dict[Key, Any] = {}
 
         def compute(*args: Any, **kwargs: Any) -> Any:
@@ -193,25 +184,65 @@ class Recall:
             known.update(within)
             return value
 
-        key = before.key
-        output, recording, reason = self.gradients.record(compute, args, kwargs, self.reads())
+        output, recording, reason = self.gradients.record(compute, args, kwargs, self.subject.reads())
+        if watch is not None:
+            watch.computed()
         if recording is None and not reason:
-            self.put(None, before, output, turn, known=known)
+            self.put(None, before, output, turn, watch, known=known)
             return output
         turn.value = ALONE
+        key, told = before.key, None
         if not reason:
-            reason, key, _ = self.looked_back(before, None, known, among_tasks=False)
-            if not reason and self.draws.signposts.get(before.base) and recording is not None:
-                reason = "draws random numbers and gives what requires grad; the result is not remembered"
+            reason, key, told = self.after.look(before, None, known)
         self.missed()
-        self.say_effects()
+        self.after.say_effects()
         if reason:
-            self.refuse(before.key, f"{self.subject.name}() {reason}")
-        elif self.options.mode.stores and recording is not None:
-            self.gradients.lives.put(key, recording)
+            self.voice.refuse(before.key, f"{self.subject.name}() {reason}")
+        elif self.options.mode.stores and recording is not None and not self.leaves_at_the_door(key, watch):
+            self.keep_recorded(key, recording, told)
         if listeners:
             tell(Miss(before.key))
+        if watch is not None:
+            self.note(watch.missed())
         return output
+
+    def leaves_at_the_door(self, key: Key, watch: Watch | None) -> bool:
+        """Tell whether of this call the key alone is to be noted, since remembering has not paid of late."""
+        return watch is not None and self.pays.door and not watch.sees(key)
+
+    def keep_recorded(self, key: Key, recording: Recording, told: Any) -> None:
+        """Remember a recorded call: its graph while it is in use, and its result."""
+        stored = self.gradients.keep(key, recording, told if type(told) is Drawn else None)
+        if stored is MISSING:
+            return
+        with self.shelf.lock:
+            taken = self.shelf.put(key, stored)
+        if taken and listeners:
+            tell(Put(key))
+
+    def recalled(self, key: Key, args: Sequence[Any], kwargs: Mapping[str, Any], values: Sequence[Any]) -> Any:
+        """Give a remembered result that requires grad, MISSING if there is none."""
+        if not self.options.mode.looks:
+            return MISSING
+        reads = self.subject.reads()
+        value, drawn = self.gradients.hit(key, args, kwargs, reads)
+        if value is MISSING:
+            stored = self.shelf.peek(key)
+            if not is_graded(stored):
+                return MISSING
+            drawn = stored if type(stored) is Drawn else None
+            value = self.gradients.given(key, stored, self.again, args, kwargs, reads)
+        if value is not MISSING:
+            if drawn is not None:
+                self.draws.move(drawn, values)
+            self.hit(key)
+        return value
+
+    def again(self, *args: Any, **kwargs: Any) -> Any:
+        """Make a call once more, for its gradients; it is an outermost one."""
+        flight = Flight()
+        flight.subject = self.subject
+        return outermost(flight, self.f, args, kwargs)
 
     def asked(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], values: Sequence[Any], probe: tuple[Any, ...] | None
@@ -237,7 +268,7 @@ class Recall:
         before = Before(self.subject, base, key, values)
 
         def look() -> Any:
-            remembered = self.peek(key) if self.options.mode.looks else MISSING
+            remembered = self.shelf.peek(key) if self.options.mode.looks else MISSING
             return MISSING if remembered is MISSING else take(remembered)
 
         def take(remembered: Any) -> Any:
@@ -284,7 +315,7 @@ class Recall:
         shared = self.turns.join(turn, key)
         if shared is MISSING and self.turns.crowded and self.options.mode.looks:
             # It may have come between looking and the turn.
-            shared = self.peek(key)
+            shared = self.shelf.peek(key)
         value = MISSING if shared is MISSING else self.given(shared, values)
         if value is not MISSING:
             self.hit(key)
@@ -292,8 +323,8 @@ class Recall:
 
     def missed(self) -> None:
         """Count a miss."""
-        with self.lock:
-            self.counts.misses += 1
+        with self.shelf.lock:
+            self.shelf.counts.misses += 1
 
     def look(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], values: Sequence[Any]
@@ -308,7 +339,7 @@ class Recall:
             self.bypass(error)
             return None, None, MISSING
         key = self.draws.key(base)
-        remembered = self.peek(key) if self.options.mode.looks else MISSING
+        remembered = self.shelf.peek(key) if self.options.mode.looks else MISSING
         if remembered is not MISSING:
             value = self.verified(remembered, args, kwargs, values)
             if value is not MISSING:
@@ -332,31 +363,29 @@ class Recall:
         fresh, value = self.draws.beside(lambda: self.f(*args, **kwargs), lambda: self.given(remembered, values))
         difference = None if value is MISSING else compare(value, fresh)
         if difference:
-            self.say("verify", f"{self.subject.name}() gives another result than is remembered: {difference}")
+            self.voice.say("verify", f"{self.subject.name}() gives another result than is remembered: {difference}")
             return fresh
         return value
 
     def given(self, remembered: Any, values: Sequence[Any]) -> Any:
         """Make of what is remembered what a caller is given; MISSING if that cannot be."""
         held = remembered.value if type(remembered) is Drawn else remembered
-        value = held.give([*values, *self.reads()]) if type(held) is Kept else held
+        if type(held) is Graded:
+            return MISSING  # see `recalled`
+        value = held.give([*values, *self.subject.reads()]) if type(held) is Kept else held
         if type(remembered) is Drawn and value is not MISSING:
             self.draws.move(remembered, values)
         return value
 
-    def reads(self) -> list[Any]:
-        """List the values that the code reads beside its arguments."""
-        return [one.value for one in self.subject.captured]
-
     def describe(self, key: Key, values: Sequence[Any]) -> None:
         """Note how the arguments of a call look, for printing."""
-        seen = [*values, *self.reads(), "their states"]
+        seen = [*values, *self.subject.reads(), "their states"]
         key.describe(seen[: len(key) // 2])
 
     def hit(self, key: Key) -> None:
         """Count a hit."""
-        with self.lock:
-            self.counts.hits += 1
+        with self.shelf.lock:
+            self.shelf.counts.hits += 1
         if listeners:
             tell(Hit(key))
 
@@ -364,21 +393,9 @@ class Recall:
         """Say that a call has no key, or raise that."""
         if self.options.strict:
             raise error
-        with self.lock:
-            self.counts.bypasses += 1
-        self.refuse(self.subject.face, f"{error}. The call is computed and not remembered")
-
-    def peek(self, key: Key) -> Any:
-        """Look into the store without counting."""
-        with self.lock:
-            try:
-                value = self.find(key, MISSING)
-            except Exception as error:  # noqa: BLE001 - a store that fails costs a computation, never the call
-                return self.failed("look into", error)
-            if value is not MISSING and self.order is not None:
-                self.order[key] = None
-                self.order.move_to_end(key)
-            return value
+        with self.shelf.lock:
+            self.shelf.counts.bypasses += 1
+        self.voice.refuse(self.subject.face, f"{error}. The call is computed and not remembered")
 
     def put(
         self,
@@ -397,19 +414,18 @@ class Recall:
             known: of an outermost call, what was computed within it.
             among_tasks: other tasks have run meanwhile.
         """
-        reason, key, kept = self.looked_back(before, value, known, among_tasks=among_tasks)
+        reason, key, kept = self.after.look(before, value, known, among_tasks=among_tasks)
         turn.value = kept if not reason and key is before.key else ALONE
-        stores = not reason and self.options.mode.stores and not self.leaves_at_the_door(key, watch)
-        with self.lock:
-            self.counts.misses += 1
-            stored = stores and self.inserted(key, kept)
-        self.say_effects()
+        leaves = self.leaves_at_the_door(key, watch)
+        with self.shelf.lock:
+            self.shelf.counts.misses += 1
+            stored = not reason and not leaves and self.options.mode.stores and self.shelf.put(key, kept)
+        self.after.say_effects()
         if reason == MORE_CODE:
-            if listeners:
-                tell(Refuse(key, f"{self.subject.name}() {reason}"))
+            self.voice.tell(key, f"{self.subject.name}() {reason}")
         elif reason:
             if not know_within(key, value):
-                self.refuse(key, f"{self.subject.name}() {reason}")
+                self.voice.refuse(key, f"{self.subject.name}() {reason}")
         elif flight is not None:
             flight.known[key] = kept
         if listeners:
@@ -418,97 +434,6 @@ class Recall:
                 tell(Put(key))
         if watch is not None:
             self.note(watch.missed())
-
-    def leaves_at_the_door(self, key: Key, watch: Watch | None) -> bool:
-        """Tell whether, of this call, only the key is to be noted, since remembering has not paid of late."""
-        return watch is not None and self.pays.door and not watch.sees(key)
-
-    def looked_back(
-        self, before: Before, value: Any, known: Mapping[Key, Any] | None, *, among_tasks: bool
-    ) -> tuple[str, Key, Any]:
-        """Look what a call has changed: why its result is not to be remembered, else under which key, and as what."""
-        key, drawn = before.key, {}
-        if before.has_read_more():
-            return MORE_CODE, key, value
-        flight = here.flight
-        # A recursion's own changes of what it reads are looked at where it began.
-        top = flight is None or flight.subject is not self.subject
-        if before.watched:
-            argument = before.changed_argument()
-            if argument:
-                return f"changes its argument {argument}; the result is not remembered", key, value
-            within = flight is not None and not top and self.subject.is_kept(flight.reads)
-            changed = NOTHING if within else before.changed_reads(logs=top)
-            if changed.others or (changed.logs and (among_tasks or not before.was_alone())):
-                names = ", ".join([*changed.others, *changed.logs])
-                return f"changes {names}, which it reads; the result is not remembered", key, value
-            if changed.logs:
-                key = self.learned(changed.logs, before, known or {})
-            drawn = before.drawn()
-        kept, reason = self.kept(before, value)
-        if reason:
-            return f"returned {reason}; the result is not remembered", key, value
-        return self.draws.told(self.options.rng, before, key, drawn, kept, among_tasks=among_tasks)
-
-    def kept(self, before: Before, value: Any) -> tuple[Any, str]:
-        """Make of a result what is remembered, or say why it cannot be."""
-        if type(value) in BARE:
-            return value, ""
-        from memograd._copies._keep import Unkeepable, keep
-
-        try:
-            kept = keep(value, [*before.arguments, *self.reads()], copy=self.options.copy)
-        except Unkeepable as unkeepable:
-            return value, str(unkeepable)
-        if type(kept) is Kept and kept.same:
-            self.say("same", f"{self.subject.name}() returned {kept.same}")
-        return kept, ""
-
-    def learned(self, paths: Sequence[str], before: Before, known: Mapping[Key, Any]) -> Key:
-        """Take what an outermost call has changed of what it reads for effects: from now on they are no inputs.
-
-        Gives the key of the call without them. What was computed within it is remembered under such keys, too.
-        """
-        self.subject.ignore(paths)
-        for key, kept in known.items():
-            if key.function is before.base.function:
-                self.inserted(self.renewed(key), kept)
-        return self.renewed(before.base)
-
-    def renewed(self, key: Key) -> Key:
-        """Give the key of the same arguments for what the code is, and reads, by now."""
-        cells = key[1 : 1 + 2 * len(self.subject.parameters)]
-        version = self.subject.settle(plain=CONTENT not in cells[::2])
-        return Key((version, *cells, *self.subject.cells()))
-
-    def say_effects(self) -> None:
-        """Say once what a hit does not do that the call does."""
-        if self.subject.effects:
-            names = ", ".join(sorted(self.subject.effects))
-            self.say("effects", f"{self.subject.name}() changes {names}, which a remembered call does not repeat")
-
-    def inserted(self, key: Key, value: Any) -> bool:
-        """Give a result to the store, with the lock held, and make room; tell whether it took it."""
-        try:
-            self.insert(key, value)
-            self.counts.puts += 1
-            if self.order is not None:
-                self.make_room(self.order, key)
-        except Exception as error:  # noqa: BLE001 - as in peek
-            self.failed("put into", error)
-            return False
-        return True
-
-    def make_room(self, order: OrderedDict[Key, None], key: Key) -> None:
-        """Let the least recently used results go while there are more than `max_entries`."""
-        order[key] = None
-        order.move_to_end(key)
-        while len(order) > (self.max_entries or 0):
-            oldest, _ = order.popitem(last=False)
-            if self.store.pop(oldest, MISSING) is not MISSING:
-                self.counts.evictions += 1
-                if listeners:
-                    tell(Evict(oldest, "max_entries"))
 
     def key(self, values: Sequence[Any]) -> Key:
         """Make the key of a call. Raises `NoIdentityError`."""
@@ -519,7 +444,8 @@ class Recall:
     def holds(self, values: Sequence[Any]) -> bool:
         """Tell whether the result of a call is remembered."""
         try:
-            return self.peek(self.draws.key(self.base(values))) is not MISSING
+            key = self.draws.key(self.base(values))
+            return self.gradients.holds(key) or self.shelf.peek(key) is not MISSING
         except NoIdentityError:
             return False
 
@@ -530,89 +456,34 @@ class Recall:
         except NoIdentityError:
             return False
         _drop([key])
-        with self.lock:
-            if self.order is not None:
-                self.order.pop(key, None)
-            return self.store.pop(key, MISSING) is not MISSING
-
-    def keys(self) -> list[Key]:
-        """List the keys of this function in the store."""
-        if isinstance(self.store, Memory):
-            return self.store.keys_of(self.subject)
-        return [key for key in list(self.store) if isinstance(key, Key) and key.function.family is self.subject]
+        live = self.gradients.holds(key)
+        self.gradients.drop([key])
+        return self.shelf.drop(key) or live
 
     def clear(self) -> None:
         """Remove every result of this function and begin to count anew."""
-        with self.lock:
-            keys = self.keys()
-            for key in keys:
-                self.store.pop(key, None)
-            _drop(keys)
-            if self.order is not None:
-                self.order.clear()
-            self.counts.reset()
+        with self.shelf.lock:
+            _drop(self.shelf.clear())
             self.draws.clear()
+            self.gradients.clear()
             self.pays.reset()
-
-    def failed(self, doing: str, error: Exception) -> Any:
-        """Say once that the store failed, and go on as if nothing were remembered."""
-        reason = f"{self.subject.name}(): could not {doing} the store: {error!r}"
-        self.refuse(self.subject.face, reason, once=doing)
-        return MISSING
-
-    def refuse(self, key: object, reason: str, once: str = "") -> None:
-        """Say why something is not remembered: as an event each time, as a warning once a kind."""
-        if listeners:
-            tell(Refuse(key, reason))
-        self.say(once or type(key).__name__, reason)
 
     def note(self, change: str) -> None:
         """Tell that the function is remembered more, or less, than before, since that pays."""
-        if change and listeners:
-            tell(Refuse(self.subject.face, f"{self.subject.name}(): {change}"))
-
-    def say(self, kind: str, reason: str) -> None:
-        """Warn once a kind, if there is anything to say."""
-        if reason and kind not in self.said:
-            self.said[kind] = reason
-            warn(reason)
+        self.voice.tell(self.subject.face, f"{self.subject.name}(): {change}" if change else "")
 
 
-class Watch:
-    """The seconds that one outermost call takes, for the account of its function."""
+def recall_of(
+    f: Callable[..., Any], binding: Binding, store: Store, lock: RLock, options: Options, name: str = ""
+) -> Recall:
+    """Put a function in front of a store; `binding` says what keys tell of its calls."""
+    own, trust = int(options.per == "instance"), options.trust == "versions"
+    name = name or getattr(f, "__name__", type(f).__name__)
+    return Recall(f, Subject(f, name, binding.names, options.version, trust=trust, own=own), store, lock, options)
 
-    __slots__ = ("_began", "_computed", "_looked", "_pays", "again")
 
-    def __init__(self, pays: Pays, *, plain: bool) -> None:
-        # A key of a few plain values costs nothing to speak of.
-        self._pays = None if plain or not pays.timed() else pays
-        self._began = self._looked = self._computed = perf_counter()
-        self.again = False
-
-    def sees(self, key: Key) -> bool:
-        """Tell whether a call was seen before."""
-        if self._pays is not None:
-            self.again = self._pays.sees(hash(key))
-        return self.again
-
-    def looked(self) -> None:
-        """Note that key and store have been looked at."""
-        self._looked = self._computed = perf_counter()
-
-    def computed(self) -> None:
-        """Note that the function has returned."""
-        self._computed = perf_counter()
-
-    def hit(self) -> str:
-        """Tell of a hit; give what has changed thereby."""
-        return "" if self._pays is None else self._pays.hit(self._looked - self._began, 0.0)
-
-    def missed(self) -> str:
-        """Tell of a call that was computed and is remembered by now; give what has changed thereby."""
-        if self._pays is None:
-            return ""
-        seconds = self._looked - self._began, 0.0, perf_counter() - self._computed, self._computed - self._looked
-        return self._pays.missed(*seconds, again=self.again)
+def _begun_anew(f: Callable[..., Any], store: Store, options: Options) -> Recall:
+    return recall_of(f, Binding(f), store, store.lock if isinstance(store, Memory) else new_lock(), options)
 
 
 def _drop(keys: Sequence[Key]) -> None:

@@ -28,6 +28,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any
 from weakref import WeakSet
 
+from memograd._events import Wait, listeners, tell
 from memograd._key import MISSING
 
 if TYPE_CHECKING:
@@ -117,6 +118,8 @@ class Turns:
             # In this order: of threads that close a circle together, the last to enter itself sees it whole.
             if _leads_to(other, thread):
                 return False
+            if listeners:
+                tell(Wait(key))
             self.listen(other, key)
             return True
         finally:

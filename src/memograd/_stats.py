@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from memograd.store._memory import Memory
 
 if TYPE_CHECKING:
+    from memograd._pays import Level
     from memograd._recall import Recall
 
 
@@ -19,25 +20,48 @@ class CacheInfo(NamedTuple):
     currsize: int
 
 
+class Seconds(NamedTuple):
+    """The account of a function, in seconds: what remembering costs, what was computed, and what hits have saved.
+
+    Of calls whose keys are not of a few plain values; what was not timed is taken for like what was.
+    """
+
+    key: float
+    lookup: float
+    put: float
+    compute: float
+    saved: float
+
+
 class Stats(NamedTuple):
-    """What is not in `cache_info()`. `nbytes` is that of the whole store, by estimate; None where it does not count."""
+    """What is not in `cache_info()`.
+
+    Attributes:
+        nbytes: of the whole store, by estimate; None where it does not count.
+        level: "on"; "door" where only what is computed again is stored, since remembering does not pay; "off" where
+            calls are plain.
+    """
 
     bypasses: int
     puts: int
     evictions: int
     nbytes: int | None
+    level: Level
+    seconds: Seconds
 
 
 def cache_info(recall: Recall) -> CacheInfo:
     """Count hits, misses and entries of one function."""
-    with recall.lock:
-        store, counts = recall.store, recall.counts
-        size = store.count_of(recall.subject) if isinstance(store, Memory) else len(recall.keys())
-        return CacheInfo(counts.hits, counts.misses, recall.max_entries, size)
+    shelf = recall.shelf
+    with shelf.lock:
+        return CacheInfo(shelf.counts.hits, shelf.counts.misses, shelf.max_entries, len(shelf))
 
 
 def stats(recall: Recall) -> Stats:
     """Count what else happened to the calls of one function."""
-    with recall.lock:
-        nbytes = recall.store.nbytes if isinstance(recall.store, Memory) else None
-        return Stats(recall.counts.bypasses, recall.counts.puts, recall.counts.evictions, nbytes)
+    shelf, pays = recall.shelf, recall.pays
+    with shelf.lock:
+        counts = shelf.counts
+        nbytes = shelf.store.nbytes if isinstance(shelf.store, Memory) else None
+        seconds = Seconds(pays.key, pays.lookup, pays.put, pays.compute, pays.saved)
+        return Stats(counts.bypasses, counts.puts, counts.evictions, nbytes, pays.level, seconds)

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from memograd._errors import NoIdentityError
 from memograd._key import Function, Key, cells_of, is_log, key_of
+from memograd.fingerprint._content import KEY, REACHED, trusting
 from memograd.fingerprint._form import PLAIN
 
 if TYPE_CHECKING:
@@ -53,8 +54,11 @@ class Subject:
         name: as keys print it.
         parameters: names of its parameters.
         version: what the user says the code is; None to look at the code.
+        trust: whether tensors are taken for unchanged while their version counters are.
+        own: how many of the first arguments stand for themselves.
 
     Attributes:
+        modes: how arguments are written, and what the code reads.
         current: how the version for plain arguments is told quickly; None where it cannot be.
         face: stands for the function in events, where no version can be told.
         captured: values that the code reads and that may change in place.
@@ -64,8 +68,19 @@ class Subject:
         listeners: called with ``current`` when it has become another.
     """
 
-    def __init__(self, f: Callable[..., Any], name: str, parameters: Sequence[str], version: str | None = None) -> None:
+    def __init__(
+        self,
+        f: Callable[..., Any],
+        name: str,
+        parameters: Sequence[str],
+        version: str | None = None,
+        *,
+        trust: bool = False,
+        own: int = 0,
+    ) -> None:
         self.f = f
+        self.modes = trusting() if trust else (KEY, REACHED)
+        self.own = own
         self.name = name
         self.parameters = tuple(parameters)
         self.stated = version
@@ -93,7 +108,7 @@ class Subject:
                 containers of plain values itself is an effect, and no input: they are looked at once.
         """
         function = self.settle(plain=PLAIN.issuperset(map(type, values)))
-        key = key_of(function, values)
+        key = key_of(function, values, self.modes[0], self.own)
         return Key(key + self._read(reads)) if self.captured else key
 
     def _read(self, reads: dict[object, Any] | None) -> tuple[Any, ...]:
@@ -108,11 +123,15 @@ class Subject:
             cells = tuple(
                 cell
                 for at, read in enumerate(fresh)
-                for cell in (kept[1][2 * at : 2 * at + 2] if is_log(read[1]) else cells_of(self.name, [read]))
+                for cell in (kept[1][2 * at : 2 * at + 2] if is_log(read[1]) else self._cells([read]))
             )
         if reads is not None:
             self.keep(reads, cells)
         return cells
+
+    def reads(self) -> list[Any]:
+        """List the values that the code reads beside its arguments."""
+        return [one.value for one in self.captured]
 
     def keep(self, reads: dict[object, Any], cells: tuple[Any, ...]) -> None:
         """Keep what is read for a recursion; where all of it is containers of plain values, as it is."""
@@ -124,7 +143,10 @@ class Subject:
 
     def cells(self) -> tuple[Any, ...]:
         """Make the cells of a key for what the code reads."""
-        return cells_of(self.name, [(one.path, one.value) for one in self.captured])
+        return self._cells([(one.path, one.value) for one in self.captured])
+
+    def _cells(self, reads: Sequence[tuple[str, object]]) -> tuple[Any, ...]:
+        return cells_of(self.name, reads, self.modes[1])
 
     def settle(self, *, plain: bool) -> Function:
         """Give the current version; code that has changed is followed anew.

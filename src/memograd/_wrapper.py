@@ -1,80 +1,156 @@
 """The wrapper that stands in a function's place, defined from source with the function's own parameters.
 
-NOTE [hit] A hit on plain arguments takes about as long as reading what must be read for it:
+NOTE [hit] A hit on plain arguments takes little more than reading what must be read for it:
 
-1. Whether code, globals and modes are as they were is written out in the wrapper (`$condition`), with what they are
-   compared with as constants of its code. When they change, the wrapper gets other code: in one step, so that no
-   thread sees the condition of one version and the results of another.
+1. Whether code, globals and modes are as they were is written out in the wrapper, with what they are compared with in
+   one constant of its code, `$held`. When they change, the wrapper gets other code: in one step, so that no thread sees
+   the condition of one version and the results of another.
 2. Looking with a plain tuple finds the `Key` that it is equal to; only plain values are ever found so. What is asked
    for often, of integers alone, is found by those in the front of its version.
 3. An argument without a hash, and an entry that another thread evicts between two lines, raise: the long way answers.
 4. Under the GIL each line is atomic, the count too (no other thread runs within it); without, the lock makes them so.
+5. A wrapper may be pickled by value, by cloudpickle, for a process that cannot import it. All that it holds can be:
+   what is of this process (`Held`, `Hit`) is made anew there, and there all calls go the long way.
 """
 
 from __future__ import annotations
 
+import re
 import sys
 import weakref
-from types import BuiltinFunctionType, CodeType
 from typing import TYPE_CHECKING, Any, cast
 
 from memograd._copies._kept import Kept
 from memograd._events import listeners
-from memograd._key import MISSING, Function
+from memograd._key import MISSING
 from memograd.store._memory import Memory
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable
+    from types import CodeType
 
     from memograd._key import Binding
     from memograd._recall import Recall
     from memograd._subject import Telling
 
 _HIT = """\
-    {constants}$key = None
+    $held = '$held'; $key = None
     try:
         {guard}
-            if {condition} and not $listeners:
+            if {condition} and not $hit.listeners:
                 if {integers}:
-                    $value = $front({place}, $missing)
+                    $value = $held.front({place}, $missing)
                     if $value is not $missing:
-                        $counts.hits += 1
+                        $hit.counts.hits += 1
                         return $value
-                $function = '$function'; $key = {probe}
-                $value = $look($key, $missing)
+                $function = $held.function; $key = {probe}
+                $value = $hit.look($key, $missing)
                 if $value is not $missing:
                     if $type($value) is not $kept:
                         {touch}
-                        $counts.hits += 1
-                        if {integers}: $bring($key, $value)
+                        $hit.counts.hits += 1
+                        if {integers}: $hit.bring($key, $value)
                         return $value
                     $key = None
     except $error: pass
     $values = {values}
-    return $answer({call}, $values, $key)
+    return $hit.answer({call}, $values, $key)
 """
 _PLAIN = """\
     $values = {values}
-    return $answer({call}, $values)
+    return $hit.answer({call}, $values)
 """
 _ASYNC = """\
     $values = {values}
-    return await $answer({call}, $values)
+    return await $hit.answer_async({call}, $values)
 """
 _FREE_THREADED = not getattr(sys, "_is_gil_enabled", lambda: True)()
 
 
+class Held:
+    """What the code of a wrapper compares with, for one version of its function; none of it in another process."""
+
+    function: object
+    front: Callable[..., Any]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Held, ()
+
+
+class Hit:
+    """What a wrapper asks on its way."""
+
+    # Each is read at every hit: no method, no property.
+    __slots__ = ("answer", "answer_async", "bring", "counts", "listeners", "lock", "look", "recall", "touch", "use")
+
+    def __init__(self, recall: Recall) -> None:
+        shelf = recall.shelf
+        self.recall = recall
+        self.listeners = listeners
+        self.counts = shelf.counts
+        self.lock = shelf.lock
+        self.answer = recall.answer
+        self.answer_async = recall.answer_async
+        memory = shelf.store if isinstance(shelf.store, Memory) else None
+        self.look: Callable[..., Any] = shelf.store.get if memory is None else memory.entries.get
+        self.touch: Callable[..., None] | None = None if memory is None else memory.entries.move_to_end
+        self.use: Callable[..., None] | None = None if shelf.order is None else shelf.order.move_to_end
+        self.bring: Callable[..., None] | None = None if memory is None else memory.bring_to_front
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Hit, (self.recall,)
+
+
 def wrapper_of(recall: Recall, binding: Binding) -> Any:
     """Define the wrapper of a function."""
-    name, form = recall.subject.name, {"values": binding.values, "call": binding.call}
+    form = {"call": binding.call, "values": binding.values, "probe": binding.probe, "place": binding.place}
+    names: dict[str, Any] = {"hit": Hit(recall), "missing": MISSING, "kept": Kept, "error": Exception, "nothing": {}}
+    name = recall.subject.name
     if _is_async(recall.f):
-        return binding.define(name, _ASYNC.format(**form), "async ", answer=recall.answer_async, nothing={})
-    quick = _Quick.of(recall, binding)
-    if quick is None:
-        return binding.define(name, _PLAIN.format(**form), answer=recall.answer, nothing={})
-    made = quick.defined(None)
-    recall.subject.listeners.append(quick.renewing(made))
+        made = binding.define(name, _ASYNC.format(**form), "async ", **names)
+    elif not _is_quick(recall, binding):
+        made = binding.define(name, _PLAIN.format(**form), **names)
+    else:
+        made = _made_quick(recall, binding, form | _noted(recall, binding), names)
+    _leave_uncompiled(made.__code__)
+    # The compiler of torch asks for this name before it looks into a function that is called.
+    made.__dict__["_torchdynamo_disable"] = True
     return made
+
+
+def _made_quick(recall: Recall, binding: Binding, form: dict[str, str], names: dict[str, Any]) -> Any:
+    """Define a wrapper that gets other code when the version becomes another; nothing of this keeps it alive."""
+
+    def defined(telling: Telling | None) -> Any:
+        held = Held()
+        condition = "False" if telling is None else _written(telling, binding, held)
+        made = binding.define(recall.subject.name, _HIT.format(condition=condition, **form), **names)
+        mark, constants = f"{binding.mark}held", made.__code__.co_consts
+        made.__code__ = made.__code__.replace(co_consts=tuple(held if one == mark else one for one in constants))
+        return made
+
+    def renew(telling: Telling | None) -> None:
+        code = none if telling is None else telling.code
+        if code is None:
+            code = defined(telling).__code__
+            _leave_uncompiled(code)
+        if telling is not None:
+            telling.code = code
+        wrapper = reference()
+        if wrapper is not None:
+            wrapper.__code__ = code
+
+    made = defined(None)
+    none, reference = made.__code__, weakref.ref(made)
+    recall.subject.listeners.append(renew)
+    return made
+
+
+def _leave_uncompiled(code: CodeType) -> None:
+    if hasattr(sys.modules.get("torch"), "get_default_dtype"):
+        from memograd._ambient._torch import leave_uncompiled
+
+        leave_uncompiled(code)
 
 
 def _is_async(f: Callable[..., Any]) -> bool:
@@ -83,101 +159,37 @@ def _is_async(f: Callable[..., Any]) -> bool:
     return any(inspect.iscoroutinefunction(each) for each in (f, type(f).__call__))
 
 
-class _Quick:
-    """How a wrapper is defined whose hits are looked for in the wrapper itself."""
-
-    def __init__(self, recall: Recall, binding: Binding, look: Callable[..., Any]) -> None:
-        self.name = recall.subject.name
-        self.binding = binding
-        store, touches = recall.store, list[Any]()
-        self.bring: Callable[..., None] | None = None
-        if isinstance(store, Memory):
-            touches.append(store.entries.move_to_end)
-            # In front nothing is noted of a hit: it is for functions where nothing has to be.
-            if recall.order is None and binding.integers and not _FREE_THREADED:
-                self.bring = store.bring_to_front
-        if recall.order is not None:
-            touches.append(recall.order.move_to_end)
-        self.names: dict[str, object] = {
-            "look": look,
-            "missing": MISSING,
-            "kept": Kept,
-            "counts": recall.counts,
-            "listeners": listeners,
-            "lock": recall.lock,
-            "bring": self.bring,
-            "answer": recall.answer,
-            "error": Exception,
-            "nothing": {},
-            **{f"touch_{index}": touch for index, touch in enumerate(touches)},
-        }
-        self.form = {
-            "call": binding.call,
-            "values": binding.values,
-            "probe": binding.probe,
-            "integers": binding.integers if self.bring else "False",
-            "place": binding.place,
-            "touch": "; ".join(f"$touch_{index}($key)" for index in range(len(touches))) or "pass",
-            "guard": "with $lock:" if _FREE_THREADED else "if True:",
-        }
-
-    @classmethod
-    def of(cls, recall: Recall, binding: Binding) -> _Quick | None:
-        """Make it, if hits can be looked for in one call of C."""
-        # Variadic arguments are never plain, and a foreign mapping must see a `Key`: both take the long way at once.
-        # To look with a tuple of the arguments asks for their hash, which is what such a function is called for.
-        if not binding.probe or recall.subject.name in {"__hash__", "__eq__"}:
-            return None
-        if recall.options.verify or not recall.options.mode.looks:
-            return None
-        store = recall.store
-        if isinstance(store, Memory):
-            return cls(recall, binding, store.entries.get)
-        return cls(recall, binding, store.get) if type(cast("object", store)) is dict else None
-
-    def defined(self, telling: Telling | None) -> Any:
-        """Define a wrapper for a version, or for none."""
-        condition, values, version = "False", (), Function("", ())
-        if telling is not None:
-            condition, values, version = *_written(telling, self.binding), telling.version
-        constants = {**{str(at): value for at, value in enumerate(values)}, "front": version.look, "function": version}
-        assigned = "".join(f"${name} = '${name}'; " for name in constants if name != "function")
-        body = _HIT.format(constants=assigned, condition=condition, **self.form)
-        made = self.binding.define(self.name, body, **self.names)
-        made.__code__ = _with(made.__code__, {self.binding.mark + name: value for name, value in constants.items()})
-        return made
-
-    def renewing(self, made: Any) -> Callable[[Telling | None], None]:
-        """Give what gives a wrapper its code when the version becomes another; it does not keep the wrapper alive."""
-        none, held = made.__code__, weakref.ref(made)
-
-        def renew(telling: Telling | None) -> None:
-            if telling is not None and telling.code is None:
-                telling.code = self.defined(telling).__code__
-            one = held()
-            if one is not None:
-                one.__code__ = none if telling is None else telling.code
-
-        return renew
+def _is_quick(recall: Recall, binding: Binding) -> bool:
+    """Tell whether hits can be looked for in the wrapper, in one call of C."""
+    # Variadic arguments are never plain, and a foreign mapping must see a `Key`: both take the long way at once.
+    # To look with a tuple of the arguments asks for their hash, which is what such a function is called for.
+    if not binding.probe or recall.subject.name in {"__hash__", "__eq__"}:
+        return False
+    if recall.options.verify or not recall.options.mode.looks:
+        return False
+    store: object = recall.shelf.store
+    return isinstance(store, Memory) or type(store) is dict
 
 
-def _written(telling: Telling, binding: Binding) -> tuple[str, tuple[object, ...]]:
+def _noted(recall: Recall, binding: Binding) -> dict[str, str]:
+    """Say in source what is to be noted of a hit. Where it is nothing but the count, there is a front."""
+    memory, ordered = isinstance(recall.shelf.store, Memory), recall.shelf.order is not None
+    touches = ["$hit.touch($key)"] * memory + ["$hit.use($key)"] * ordered
+    fronted = memory and not ordered and not _FREE_THREADED and binding.integers
+    return {
+        "touch": "; ".join(touches) or "pass",
+        "integers": cast("str", fronted) or "False",
+        "guard": "with $hit.lock:" if _FREE_THREADED else "if True:",
+    }
+
+
+def _written(telling: Telling, binding: Binding, held: Held) -> str:
     """Write out the condition for a version, where it reads the same in the wrapper; else as a call."""
+    held.function, held.front = telling.version, telling.version.look
     check = telling.check
     own = {name for name in check.names if name in binding.names or name.startswith(binding.mark)}
     at_home = check.home is binding.home or not check.names
-    # Code has a hash, of its constants, too.
-    if at_home and not own and all(map(_has_hash, check.values)):
-        return check.condition, check.values
-    return "$0() is not None", (telling.tell,)
-
-
-def _has_hash(value: object) -> bool:
-    kind = type(value)
-    return kind in {str, int, float, CodeType, BuiltinFunctionType} or kind.__hash__ is object.__hash__
-
-
-def _with(code: CodeType, constants: Mapping[str, object]) -> CodeType:
-    """Put values in the places of the constants that are named so."""
-    held = tuple(constants.get(one, one) if type(one) is str else one for one in code.co_consts)
-    return code.replace(co_consts=held)
+    condition, values = (check.condition, check.values) if at_home and not own else ("$0()", (telling.tell,))
+    for at, value in enumerate(values):
+        setattr(held, f"at_{at}", value)
+    return re.sub(r"\$(\d+)", r"$held.at_\1", condition)

@@ -13,6 +13,7 @@ import sys
 import types
 import weakref
 from contextlib import suppress
+from importlib import import_module
 from pathlib import Path
 from time import perf_counter
 
@@ -844,7 +845,7 @@ WRAPPERS = {
     "lru_cache": functools.lru_cache,
     "singledispatch": functools.singledispatch,
     "partial": functools.partial,
-    "a library's wrapper": lambda f: pytest.importorskip("torch").no_grad()(f),
+    "a library's wrapper": lambda f: import_module("torch").no_grad()(f),
     "a library's wrapper that hides what it wraps": lambda f: _hidden(f),
     "staticmethod": staticmethod,
     "a bound method": lambda f: types.MethodType(f, 1),
@@ -969,7 +970,7 @@ def test_a_librarys_module_is_known_by_its_version(monkeypatch):
 
 
 def test_a_users_function_that_was_put_into_a_library_is_followed(monkeypatch):
-    functional = pytest.importorskip("torch.nn.functional")
+    functional = import_module("torch.nn.functional")
     found = of("import torch.nn.functional as F\ndef f(x): return F.relu(x)")
     monkeypatch.setattr(functional, "relu", load("def relu(x): return 1", "another").relu)
     assert not found.guard()
@@ -977,7 +978,7 @@ def test_a_users_function_that_was_put_into_a_library_is_followed(monkeypatch):
 
 
 def test_a_training_step_captures_its_model_and_nothing_of_torch():
-    pytest.importorskip("torch")
+    import_module("torch")
     source = (
         "import torch\nfrom torch import nn, float32\nimport torch.nn.functional as F\nimport numpy as np\n"
         "class Net(nn.Module):\n    def __init__(self):\n        super().__init__()\n        self.a = nn.Linear(2, 2)\n"
@@ -1124,7 +1125,7 @@ def test_a_getter_is_known_by_its_arguments(getter):
 
 
 def test_a_model_in_the_closure_of_a_librarys_wrapper_is_captured():
-    torch = pytest.importorskip("torch")
+    torch = import_module("torch")
     model = torch.nn.Linear(2, 2)
     found = of("def f(x): return mapped(x)", mapped=torch.func.vmap(model))
     assert any(one.value is model for one in found.captured)
@@ -1210,3 +1211,23 @@ def test_a_typical_function_is_followed_in_less_than_a_hundred_milliseconds():
 def test_constants_of_the_standard_library_are_read():
     assert math.pi == 3.141592653589793
     assert of("import math\ndef f(): return math.pi").stream != of("import math\ndef f(): return math.tau").stream
+
+
+def test_what_is_asked_of_another_object_asks_nothing_of_functions():
+    """A guard that looked at all functions for the sake of `model.eval()` would make every hit slower."""
+    program = load("def g(x): return x\ndef f(x, model):\n    model.eval()\n    model.name\n    return g(x)")
+    found = reach(program.f)
+    program.g.note = 1
+    assert found.guard()
+    assert reach(program.f).stream == found.stream
+    assert "__dict__" not in found.guards.check().condition
+
+
+def test_a_function_may_count_itself_where_code_asks_for_attributes():
+    source = "def g(x):\n    g.n += 1\n    return x\ng.n = 0\ndef f(x): return g(x) + getattr(x, 'real')"
+    f = load(source).f
+    before = reach(f)
+    assert before.effects == ("g.n",)
+    f(1)
+    assert before.guard()
+    assert reach(f).stream == before.stream

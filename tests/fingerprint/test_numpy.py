@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from importlib import import_module
+
 import pytest
 from tests.fingerprint.values import assert_all_differ
 
@@ -10,7 +12,7 @@ from memograd.fingerprint import fingerprint
 from memograd.fingerprint._content import identify
 from memograd.fingerprint._form import Unidentified
 
-np = pytest.importorskip("numpy")
+np = import_module("numpy")
 
 DIFFERENT = [
     np.zeros(3), np.zeros(4), np.zeros((3, 1)), np.zeros((1, 3)), np.zeros(3, "f4"), np.zeros(3, "i8"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 import types
+from importlib import import_module
 from importlib.metadata import version
 
 import pytest
@@ -33,7 +34,7 @@ def test_a_package_is_known_by_its_distributions_version():
 
 
 def test_a_package_whose_distribution_has_another_name_is_found():
-    pytest.importorskip("_pytest")
+    import_module("_pytest")
     assert library_of("_pytest") == f"_pytest pytest {version('pytest')}"
 
 
@@ -101,3 +102,12 @@ def test_versions_are_looked_up_once():
     _origin._libraries.pop("pytest")
     library_of("pytest")
     assert _origin._version.cache_info().misses == before
+
+
+def test_no_module_is_asked_for_what_it_would_compute(monkeypatch):
+    asked = []
+    module = types.ModuleType("asked_of_this_test")
+    module.__getattr__ = lambda name: asked.append(name)
+    monkeypatch.setitem(sys.modules, "asked_of_this_test", module)
+    assert library_of("asked_of_this_test") is None
+    assert asked == []

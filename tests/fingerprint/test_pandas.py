@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import threading
+from importlib import import_module
 
 import pytest
 from tests.fingerprint.values import assert_all_differ
@@ -12,7 +13,7 @@ from memograd.fingerprint import fingerprint
 from memograd.fingerprint._content import identify
 from memograd.fingerprint._form import Unidentified
 
-pd = pytest.importorskip("pandas")
+pd = import_module("pandas")
 
 
 def frame(**changes):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import warnings
+from importlib import import_module
 
 import pytest
 
@@ -11,9 +12,9 @@ from memograd.fingerprint import fingerprint
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
-    transformers = pytest.importorskip("transformers")
-    tokenizers = pytest.importorskip("tokenizers")
-    pytest.importorskip("torch")
+    transformers = import_module("transformers")
+    tokenizers = import_module("tokenizers")
+    import_module("torch")
 
 pytestmark = pytest.mark.filterwarnings("ignore")
 UNKNOWN, PADDING = "[UNK]", "[PAD]"

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import copy
-import threading
+from functools import partial
 
 import pytest
 import torch
+from tests.threads import together
 from torch import nn
 
 from memograd import memo
@@ -62,11 +63,7 @@ def test_threads_do_not_write_into_one_anothers_scratch_memory(cell):
         for found in gradients(batches[k], rounds=20):
             wrong.extend(k for a, b in zip(found, expected[k], strict=True) if not torch.equal(a, b))
 
-    threads = [threading.Thread(target=train, args=(k,)) for k in range(3)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
+    together(*[partial(train, k) for k in range(3)])
     assert not wrong
 
 

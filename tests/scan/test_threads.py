@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import threading
-
 import pytest
 import torch
 from tests.scan.judge import Trial, assert_fair
+from tests.threads import together
 from torch import nn
 
 from memograd._scan import _threads
@@ -25,11 +24,7 @@ def two_that_sleep(monkeypatch):
 
 
 def in_another_thread(f):
-    found = []
-    thread = threading.Thread(target=lambda: found.append(f()))
-    thread.start()
-    thread.join()
-    return found[0]
+    return together(f)[0]
 
 
 def test_a_narrow_step_takes_one_thread_and_a_wide_one_all():

@@ -10,10 +10,13 @@ from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
+from torch.backends import mha
+from torch.nn.modules import module as _torch_modules
 from torch.utils._device import DeviceContext
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
+    from types import CodeType
 
 _C: Any = torch._C  # pyright: ignore[reportPrivateUsage]
 _DEVICES = ("cpu", "cuda")
@@ -31,6 +34,24 @@ _functions: Callable[[], int] = _C._len_torch_function_stack
 _onednn: Callable[[], bool] = _C._get_mkldnn_enabled
 
 
+# How attention is computed: which kernels may be taken, and whether layers of transformers take a path of their own.
+_attention: tuple[Callable[[], bool], ...] = (
+    _C._get_math_sdp_enabled,
+    _C._get_flash_sdp_enabled,
+    _C._get_mem_efficient_sdp_enabled,
+)
+_onednn_deterministic: Callable[[], bool] = getattr(_C, "_get_mkldnn_deterministic", bool)
+_warns_only: Callable[[], bool] = _C._get_deterministic_algorithms_warn_only
+_mha: dict[str, Any] = mha.__dict__
+_FASTPATH = "_is_fastpath_enabled"
+_modules = vars(_torch_modules)
+_global_hooks: tuple[Any, ...] = (
+    _modules["_global_forward_hooks"],
+    _modules["_global_forward_pre_hooks"],
+    _modules["_global_backward_hooks"],
+    _modules["_global_backward_pre_hooks"],
+)
+_frames: Any = _C._dynamo.eval_frame
 _dispatches: Callable[[], int] = _C._len_torch_dispatch_stack
 _transform: Callable[[], object] = _C._functorch.peek_interpreter_stack
 _forward_ad: Any = torch.autograd.forward_ad
@@ -46,6 +67,8 @@ def unusual() -> str:
         return "forward-mode differentiation is under way"
     if _functions() and any(not isinstance(mode, DeviceContext) for mode in _function_modes()):
         return "a function mode is in force"
+    if any(_global_hooks):
+        return "hooks of all modules are registered"
     return ""
 
 
@@ -58,6 +81,8 @@ class Modes(NamedTuple):
 
     Attributes:
         autocast: the dtype per device type for which autocast is on.
+        deterministic: whether algorithms are, and whether that is only warned of; whether oneDNN's are.
+        attention: which kernels it may take, and whether transformer layers take a path of their own.
         threads: how many; sums over parts round by how many parts there are.
         cuda: flags that only CUDA reads, empty while it is not in use.
     """
@@ -67,11 +92,22 @@ class Modes(NamedTuple):
     autocast: tuple[tuple[str, torch.dtype], ...]
     dtype: torch.dtype
     device: str
-    deterministic: bool
+    deterministic: tuple[bool, ...]
+    attention: tuple[bool, ...]
     precision: tuple[str, ...]
     onednn: bool
     threads: int
     cuda: tuple[object, ...]
+
+
+def _determinism() -> tuple[bool, ...]:
+    # That it is only warned of counts while it is on.
+    on = _deterministic()
+    return on, on and _warns_only(), _onednn_deterministic()
+
+
+def _attentions() -> tuple[bool, ...]:
+    return (*(enabled() for enabled in _attention), bool(_mha.get(_FASTPATH)))
 
 
 def _precision() -> tuple[str, ...]:
@@ -87,7 +123,11 @@ def terms_of(modes: Modes) -> list[tuple[str, tuple[object, ...]]]:
     """
     if modes.autocast or modes.device != "cpu" or modes.cuda or _by_operation is None:
         return [("{}() is {}", (read_modes, modes)), ("not {}()", (unusual,))]
-    flags = {_inference: modes.inference, _deterministic: modes.deterministic, _onednn: modes.onednn}
+    on, warns_only, onednn = modes.deterministic
+    *kernels, fastpath = modes.attention
+    flags = {_inference: modes.inference, _deterministic: on, _onednn: modes.onednn, _onednn_deterministic: onednn}
+    flags |= {_warns_only: warns_only} if on else {}
+    flags |= dict(zip(_attention, kernels, strict=True))
     return [
         (_flag(modes.grad), (_grad,)),
         *((_flag(on=False), (count,)) for count in (_any_autocast, _functions, _dispatches)),
@@ -96,6 +136,8 @@ def terms_of(modes: Modes) -> list[tuple[str, tuple[object, ...]]]:
         (f"{{}}() == {modes.threads}", (_threads,)),
         ("{}() is None", (_transform,)),
         ("{}._current_level < 0", (_forward_ad,)),
+        (f"{{}}[{_FASTPATH!r}] is {fastpath}", (_mha,)),
+        ("not ({} or {} or {} or {})", _global_hooks),
         *(
             (f"{{}}('mkldnn', {operation!r}) == {precision!r}", (_by_operation,))
             for operation, precision in zip(_OPERATIONS, modes.precision, strict=True)
@@ -106,6 +148,13 @@ def terms_of(modes: Modes) -> list[tuple[str, tuple[object, ...]]]:
 
 def _flag(on: bool) -> str:
     return "{}()" if on else "not {}()"
+
+
+def leave_uncompiled(code: CodeType) -> None:
+    """Have torch.compile leave code alone, and all that it calls: a compiled caller's graph breaks there."""
+    if hasattr(_frames, "set_code_exec_strategy"):
+        skip = _frames._FrameAction.SKIP
+        _frames.set_code_exec_strategy(code, _frames._FrameExecStrategy(skip, skip))
 
 
 _last: Modes | None = None
@@ -125,7 +174,8 @@ def read_modes() -> Modes:
         and last.device == "cpu"
         and _inference() is last.inference
         and _dtype() is last.dtype
-        and _deterministic() is last.deterministic
+        and _determinism() == last.deterministic
+        and _attentions() == last.attention
         and _threads() == last.threads
         and _onednn() is last.onednn
         and _precision() == last.precision
@@ -144,7 +194,8 @@ def _read_all() -> Modes:
         tuple((d, torch.get_autocast_dtype(d)) for d in _DEVICES if torch.is_autocast_enabled(d)),
         _dtype(),
         _device(),
-        _deterministic(),
+        _determinism(),
+        _attentions(),
         _precision(),
         _onednn(),
         _threads(),

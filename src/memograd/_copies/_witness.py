@@ -14,13 +14,15 @@ from memograd._copies._kinds import unchanging
 from memograd._copies._places import Places, attribute, slot
 from memograd._copies._plan import adapter_of
 from memograd._copies._ways import ATOMS
-from memograd.fingerprint._content import identify
+from memograd.fingerprint._content import KEY, identify
 from memograd.fingerprint._form import Unidentified
+from memograd.fingerprint._values import as_kept, kept_properties
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from memograd._copies._places import Path
+    from memograd.fingerprint._form import Mode
 
 # Their state is to move: what a call draws is the business of the key, not a change of an argument.
 _STREAMS = {
@@ -38,11 +40,17 @@ _list: Any = list
 class Witness:
     """What arguments were before a call."""
 
-    def __init__(self, values: Sequence[Any], names: Sequence[str], contents: Sequence[object] | None) -> None:
+    def __init__(
+        self, values: Sequence[Any], names: Sequence[str], contents: Sequence[object] | None, mode: Mode
+    ) -> None:
         self._values = {at: value for at, value in enumerate(values) if _changeable(value)}
         self._names = names
-        self._before = {at: _content(value) if contents is None else contents[at] for at, value in self._values.items()}
+        self._mode = mode
+        known = contents
+        self._before = {at: self._content(one) if known is None else known[at] for at, one in self._values.items()}
         self._places = Places([value if at in self._values else None for at, value in enumerate(values)])
+        # To compute a property that an object keeps is no change of it.
+        self._kept = {id(value): kept_properties(value) for value in (self._places.values if self._values else ())}
         self._marks = [(value, _mark(value), _held(value)) for value in (self._places.values if self._values else ())]
 
     def changed(self) -> str | None:
@@ -52,9 +60,18 @@ class Witness:
                 return self._named(value)
         for at, value in self._values.items():
             before = self._before[at]
-            if before is not None and _content(value) != before:
-                return self._located(at)
+            if before is not None and self._content(value) != before:
+                with as_kept(self._kept):
+                    same = self._content(value) == before
+                if not same:
+                    return self._located(at)
         return None
+
+    def _content(self, value: object) -> object:
+        try:
+            return identify(value, self._mode)
+        except Unidentified:  # then the call has no key, and nothing is stored
+            return None
 
     def _located(self, at: int) -> str:
         for value, _, held in self._marks:
@@ -78,15 +95,21 @@ class Witness:
         return name
 
 
-def witness(values: Sequence[Any], names: Sequence[str] = (), contents: Sequence[object] | None = None) -> Witness:
+def witness(
+    values: Sequence[Any],
+    names: Sequence[str] = (),
+    contents: Sequence[object] | None = None,
+    mode: Mode = KEY,
+) -> Witness:
     """Look at the arguments before a call.
 
     Args:
         values: the values of the parameters, bound.
         names: the names of the parameters, for the message.
         contents: what `identify` gave for each, if that is known already.
+        mode: how their content is written.
     """
-    return Witness(values, names, contents)
+    return Witness(values, names, contents, mode)
 
 
 def _changeable(value: object) -> bool:
@@ -106,13 +129,6 @@ _looked_at: weakref.WeakKeyDictionary[type, bool] = weakref.WeakKeyDictionary()
 
 def _is_stream(kind: type) -> bool:
     return not _STREAMS.isdisjoint(f"{base.__module__}.{base.__qualname__}" for base in kind.__mro__)
-
-
-def _content(value: object) -> object:
-    try:
-        return identify(value)
-    except Unidentified:  # then the call has no key, and nothing is stored
-        return None
 
 
 def _mark(value: object) -> object:

@@ -36,13 +36,14 @@ def running() -> Generator[None]:
 class _Quiet:
     """A hook of a leaf that keeps still while we run a graph back."""
 
-    __slots__ = ("hook",)
+    # By this name the fingerprint of the leaf knows the user's own.
+    __slots__ = ("__memograd_hook__",)
 
     def __init__(self, hook: Callable[[Tensor], Tensor | None]) -> None:
-        self.hook = hook
+        self.__memograd_hook__ = hook
 
     def __call__(self, grad: Tensor) -> Tensor | None:
-        return None if _here.running else self.hook(grad)
+        return None if _here.running else self.__memograd_hook__(grad)
 
 
 def quieten(leaf: Any) -> None:

@@ -60,9 +60,12 @@ class Recording:
     Args:
         seen: what the call saw: its arguments, its keyword arguments and what it has captured.
         graph: what runs back; without one, `later` makes it in the first backward.
+
+    Attributes:
+        beside: what its owner wants to know of it.
     """
 
-    __slots__ = ("__weakref__", "_later", "_node", "_versions", "graph", "inputs", "kept", "layout", "seen", "values")
+    __slots__ = ("__weakref__", "_later", "_node", "_versions", "beside", "graph", "inputs", "layout", "seen", "values")
 
     def __init__(
         self,
@@ -78,6 +81,7 @@ class Recording:
         self.inputs = inputs
         self.graph = graph
         self.seen = _Pattern(seen)
+        self.beside: Any = None
         self._later = later
         self._versions = self._read()
         self._node: _Node | None = None
@@ -138,6 +142,16 @@ class Recording:
                 raise RuntimeError(RELEASED)
             self.graph = self._later()
         return self.graph.back(grads, needed)
+
+    @property
+    def result_bytes(self) -> int:
+        """Count the bytes of its result."""
+        return sum(value.nbytes for value in (*self.values, *self.layout.constants))
+
+    def bare(self) -> Any:
+        """Copy its result, without grad; it must be made of the call's own tensors alone."""
+        roots = [copied(value) for value in self.values]
+        return self.layout.filled({"roots": roots, "constants": [copied(value) for value in self.layout.constants]})
 
     def release(self) -> None:
         """Let go of what it holds: it cannot be run back any more."""

@@ -109,7 +109,7 @@ class Scan(nn.RNNBase):
     """
 
     engine: str
-    receipt: Receipt | None
+    _memograd_receipt: Receipt | None
 
     @classmethod
     def over(cls, module: nn.RNNBase, engine: str) -> Scan:
@@ -131,8 +131,14 @@ class Scan(nn.RNNBase):
         """Make a memoized module that holds what ``module`` holds."""
         made = cls.__new__(cls)
         made.__dict__.update(module.__dict__)
-        made.__dict__.update(__wrapped__=wrapped, engine=engine, receipt=None, _flat_weights=list(module._flat_weights))
+        own = {"__wrapped__": wrapped, "engine": engine, "_memograd_receipt": None}
+        made.__dict__.update(own, _flat_weights=list(module._flat_weights))
         return made
+
+    @property
+    def receipt(self) -> Receipt | None:
+        """What the last call did, None before the first."""
+        return self._memograd_receipt
 
     @classmethod
     def _plain_kind(cls) -> type[nn.RNNBase]:
@@ -204,7 +210,7 @@ class Scan(nn.RNNBase):
                 "plain module takes, (T, B, E), (B, T, E) or a PackedSequence on CPU or CUDA."
             )
         steps = 0 if trie is None else trie.rows.steps
-        self.receipt = Receipt(steps, steps, "plain", "bits", reason)
+        self._memograd_receipt = Receipt(steps, steps, "plain", "bits", reason)
         return super().forward(input, hx)
 
     def _of_batch(self, batch: Batch, first: First, trie: Trie, shared: bool) -> Any:
@@ -237,7 +243,8 @@ class Scan(nn.RNNBase):
         return Shared(out.y, out.trie, None, s.batch_first), out.last.as_plain()
 
     def _note(self, trie: Trie) -> None:
-        self.receipt = Receipt(trie.rows.steps, len(trie), "levels", "rounding", f"{trie.ratio:.2f} steps a node")
+        reason = f"{trie.ratio:.2f} steps a node"
+        self._memograd_receipt = Receipt(trie.rows.steps, len(trie), "levels", "rounding", reason)
 
     def _stack(self) -> Stack:
         directions = 2 if self.bidirectional else 1

@@ -30,6 +30,7 @@ _TWO = {
 _VARIABLE = frozenset(dis.hasfree) | frozenset(dis.haslocal)
 _CONST = frozenset(dis.hasconst)
 _NAME = frozenset(dis.hasname)
+_BY_NAME = frozenset({"LOAD_GLOBAL", "LOAD_NAME"})
 _JUMP = frozenset(dis.hasjrel) | frozenset(dis.hasjabs)
 # The lowest bits of these arguments say how the name is used; in all others they are part of its place in a table.
 _FLAGS = {
@@ -37,6 +38,9 @@ _FLAGS = {
     for name, bits, since in (("LOAD_GLOBAL", 1, 11), ("LOAD_ATTR", 1, 12), ("LOAD_SUPER_ATTR", 3, 12))
     if sys.version_info >= (3, since)
 }
+# What reads the names of locals: builtins, and attributes (not `model.eval`).
+_SHOWING = frozenset({"locals", "dir", "eval", "exec", "vars", "currentframe"})
+_FRAMES = frozenset({"f_locals", "_getframe", "currentframe"})
 # How a function is called and run; neither that it is nested, nor that it has a docstring, nor its module's __future__.
 _CO_FLAGS = 0x1 | 0x2 | 0x4 | 0x8 | 0x20 | 0x80 | 0x100 | 0x200
 
@@ -83,8 +87,39 @@ def nested(steps: list[dis.Instruction]) -> Iterator[CodeType]:
 
 
 def written(code: CodeType) -> bytes:
-    """Write down what a code object does."""
-    return _Writing(code, {}, 0).bytes()
+    """Write down what a code object does; with the names of its locals where it may read them."""
+    what = _Writing(code, {}, 0).bytes()
+    codes = list(_codes(code))
+    if not any(_shows_locals(one) for one in codes):
+        return what
+    return joined([what, *(_locals(one) for one in codes)])
+
+
+def said(code: CodeType, name: str) -> bytes:
+    """Write down what a code object says of itself and of those within, such as `__doc__`, and leaves no trace else."""
+    if name == "__doc__":
+        texts = [[one for one in each.co_consts if type(one) is str] for each in _codes(code)]
+        return marshal.dumps(texts, 2)
+    names = marshal.dumps([each.co_name for each in _codes(code)], 2)
+    return joined([names, *(_locals(each) for each in _codes(code))]) if name == "__code__" else names
+
+
+def _codes(code: CodeType) -> Iterator[CodeType]:
+    yield code
+    for one in code.co_consts:
+        if isinstance(one, CodeType):
+            yield from _codes(one)
+
+
+def _shows_locals(code: CodeType) -> bool:
+    if _SHOWING.isdisjoint(code.co_names) and _FRAMES.isdisjoint(code.co_names):
+        return False
+    steps = instructions(code)
+    return any(one.argval in (_SHOWING if one.opname in _BY_NAME else _FRAMES) for one in steps if one.opcode in _NAME)
+
+
+def _locals(code: CodeType) -> bytes:
+    return marshal.dumps((code.co_varnames, code.co_cellvars, code.co_freevars), 2)
 
 
 class _Writing:

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from memograd._errors import NoIdentityError
 from memograd.fingerprint._bytecode import joined
+from memograd.fingerprint._form import Unidentified
 from memograd.fingerprint._walk import Walk
 
 if TYPE_CHECKING:
@@ -76,6 +77,9 @@ def reach(root: Any, effects: frozenset[str] = frozenset(), *, weak: bool = Fals
     """
     try:
         return _followed(root, effects, weak=weak)
+    except Unidentified as error:
+        reason = f"it reads {error.path}, which is {error.reason}; pass its value as an argument, or say version=..."
+        raise NoIdentityError(reason) from error
     except Exception as error:
         raise NoIdentityError(f"its code could not be read: {error!r}; say version=... in its place") from error
 

@@ -9,6 +9,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
     from typing import TypeAlias
 
+    from memograd.fingerprint._trust import Trust
+
     Buffer: TypeAlias = "bytes | bytearray | memoryview"
     Hash: TypeAlias = "Callable[[Buffer], bytes]"
     Writer: TypeAlias = "Callable[[Any], Form | Opaque]"
@@ -36,31 +38,49 @@ class Mode:
         aspects: whether for a key, which tells apart what has equal content and yet looks different to a function.
         holds: whether what has no content may stand for itself, by identity, for as long as this process lives.
         quick: what writes values of a type whole when nothing about them is out of the ordinary, and else gives None.
+        writers: the same, but of what is not trusted.
+        trust: which tensors are not written again; None for none.
     """
 
-    __slots__ = ("aspects", "hash", "holds", "quick")
+    __slots__ = ("aspects", "hash", "holds", "quick", "trust", "writers")
     made: ClassVar[list[Mode]] = []
     makers: ClassVar[dict[type, Callable[[Mode], Quick]]] = {}
 
-    def __init__(self, hash: Hash, aspects: bool, holds: bool) -> None:  # noqa: A002 - it is what it is
+    def __init__(self, hash: Hash, aspects: bool, holds: bool, trust: Trust | None = None) -> None:  # noqa: A002
         self.hash = hash
         self.aspects = aspects
         self.holds = holds
-        self.quick: dict[type, Quick] = {kind: make(self) for kind, make in self.makers.items()}
+        self.trust = trust
+        self.writers: dict[type, Quick] = {}
+        self.quick: dict[type, Quick] = {}
+        for kind, make in self.makers.items():
+            self.learn(kind, make)
         self.made.append(self)
+
+    def learn(self, kind: type, make: Callable[[Mode], Quick]) -> None:
+        """Have values of a type written by what `make` makes for this mode."""
+        self.writers[kind] = make(self)
+        self.arm()
+
+    def arm(self) -> None:
+        """Write as the trust of the moment says."""
+        for kind, write in self.writers.items():
+            trusts = self.trust is not None and self.trust.on and kind in self.trust.kinds
+            self.quick[kind] = self.trust.over(write) if trusts and self.trust is not None else write
 
     @classmethod
     def quicken(cls, kind: type, make: Callable[[Mode], Quick]) -> None:
         """Have values of a type written by what `make` makes for each mode."""
         cls.makers[kind] = make
         for mode in cls.made:
-            mode.quick[kind] = make(mode)
+            mode.learn(kind, make)
 
     @classmethod
     def slow(cls, kind: type) -> None:
         """Have values of a type taken apart like others."""
         cls.makers.pop(kind, None)
         for mode in cls.made:
+            mode.writers.pop(kind, None)
             mode.quick.pop(kind, None)
 
 

@@ -75,6 +75,30 @@ class Guards:
         """Expect that a module or function has no such attribute."""
         self._add(f"{name!r} not in {self._at(owner)}.__dict__")
 
+    def holds(self, owner: Any, name: str, value: object) -> None:
+        """Expect what is held under a name in the dictionary of a function, a partial or a member of an enum."""
+        if type(owner) is FunctionType:
+            self.attribute(owner, name, value)
+        else:
+            self._same(f"{self._at(owner)}.__dict__.get({name!r})", value)
+
+    def count(self, owner: object) -> None:
+        """Expect as many attributes as there are."""
+        number, here = len(cast("Any", owner).__dict__), self._at(owner)
+        self._add(f"{self._hold(len)}({here}.__dict__) == {number}" if number else f"not {here}.__dict__")
+
+    def got(self, get: Callable[..., object], owner: type, value: object) -> None:
+        """Expect what a getter gives of a class."""
+        self._same(f"{self._hold(get)}({self._hold(owner)})", value)
+
+    def equal(self, ask: Callable[[], object], value: object) -> None:
+        """Expect an answer that is equal to the one that was given."""
+        self._add(f"{self._hold(ask)}() == {self._hold(value)}")
+
+    def each(self, ask: Callable[[], Sequence[object]]) -> None:
+        """Expect the same elements of a list that is made anew at each look."""
+        self._add(f"{self._hold(partial(_same_as, ask, tuple(ask())))}()")
+
     def function(self, f: FunctionType) -> None:
         """Expect the code of a function, and its defaults. Those that it has not got do nothing if they come later."""
         here = self._at(f)
@@ -195,6 +219,10 @@ def _same_items(space: Mapping[str, Any], names: tuple[str, ...], values: tuple[
 
 def _same_elements(sequence: Sequence[object], elements: tuple[object, ...]) -> bool:
     return len(sequence) == len(elements) and all(map(is_, sequence, elements))
+
+
+def _same_as(ask: Callable[[], Sequence[object]], elements: tuple[object, ...]) -> bool:
+    return _same_elements(ask(), elements)
 
 
 def _same_others(space: Mapping[str, Any], seen: dict[str, Any], left_out: frozenset[str]) -> bool:

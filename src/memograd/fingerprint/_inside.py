@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import abc
 import sys
 from functools import partial
-from types import FunctionType, MethodType
+from types import FunctionType, MemberDescriptorType, MethodType
 from typing import TYPE_CHECKING, Any, cast
 
 from memograd.fingerprint._form import PLAIN
+from memograd.fingerprint._origin import library_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -41,7 +43,8 @@ def members_of(cls: type) -> dict[str, Any]:
         values = {name: member._value_ for name, member in own["_member_map_"].items()}
         kinds = (FunctionType, staticmethod, classmethod, property)
         code: dict[str, Any] = {name: item for name, item in members.items() if issubclass(type(item), kinds)}
-        return {**code, **values, "": tuple(values)}
+        given = {name: item for name, item in members.items() if name not in values and not name.startswith("_")}
+        return {**given, **code, **values, "": tuple(values)}
     if isinstance(own.get("__dataclass_fields__"), dict):
         members["__dataclass_fields__"] = tuple(_fields(own["__dataclass_fields__"]))
     return members
@@ -52,7 +55,43 @@ def _fields(fields: Mapping[str, Any]) -> Iterator[tuple[object, ...]]:
     for name, field in fields.items():
         kind = field.type if isinstance(field.type, str) else getattr(field.type, "__qualname__", "")
         flags = field.init, field.repr, field.hash, field.compare, getattr(field, "kw_only", None)
-        yield name, kind, flags, tuple(field.metadata.items())
+        defaults = [
+            (each, value)
+            for each, value in (("default", field.default), ("default_factory", field.default_factory))
+            if type(value).__name__ != "_MISSING_TYPE"
+        ]
+        yield name, kind, flags, tuple(field.metadata.items()), *defaults
+
+
+def state_of(fields: Mapping[str, Any]) -> list[object]:
+    """List what the fields of a dataclass hold, each of which can be bound anew."""
+    return [getattr(field, name, None) for field in fields.values() for name in field.__slots__ if name[0] != "_"]
+
+
+def order_of(cls: type, members: Mapping[str, Any]) -> tuple[str, ...]:
+    """List the names of the data of a class in its order, which code can see; that of methods says nothing."""
+    data = [name for name, item in members.items() if not (name.startswith("__") or _is_code(item))]
+    slots = cls.__dict__.get("__slots__", ())
+    named = slots if type(slots) in {tuple, list, dict} else [slots]
+    return (*data, "__slots__", *(name for name in named if type(name) is str))
+
+
+def _is_code(item: object) -> bool:
+    kind = type(item)
+    return issubclass(kind, _CODE) or kind.__module__ == "functools"
+
+
+_CODE = (FunctionType, MethodType, staticmethod, classmethod, property, MemberDescriptorType)
+
+
+def registered_in(cls: type) -> list[str]:
+    """Name the classes that an abstract class was told to take for its own; the user's, where it is a library's."""
+    dump: Any = getattr(abc, "_get_dump", None)
+    found = [reference() for reference in dump(cls)[0]] if dump is not None and "_abc_impl" in cls.__dict__ else []
+    classes = [one for one in found if one is not None]
+    if library_of(cls.__module__) is not None:
+        classes = [one for one in classes if library_of(one.__module__) is None]
+    return sorted(f"{library_of(one.__module__)} {one.__qualname__} {is_found(one)}" for one in classes)
 
 
 def functions_in(value: Any) -> list[Any]:

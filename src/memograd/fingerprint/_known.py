@@ -94,6 +94,14 @@ _OF_FUNCTOOLS = {
 }
 
 
+def names_in_getter(value: Any) -> list[str]:
+    """List the attributes that a getter of `operator` gets."""
+    if type(value).__module__ != "operator":
+        return []
+    texts = [one for one in value.__reduce__()[1] if type(one) is str]
+    return [name for text in texts for name in text.split(".")]
+
+
 def _of_stdlib(value: Any, kind: type) -> dict[str, Any] | None:
     if kind.__module__ == "functools":
         names = _OF_FUNCTOOLS.get(kind.__name__)

@@ -11,6 +11,7 @@ from itertools import pairwise
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
+from memograd.fingerprint._asked import SAID
 from memograd.fingerprint._bytecode import instructions, nested
 from memograd.fingerprint._guards import builtins_of
 from memograd.fingerprint._origin import library_of, reaches_itself_only
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from dis import Instruction
     from types import CodeType
 
+    from memograd.fingerprint._asked import Asked
     from memograd.fingerprint._guards import Guards
 
 MISSING: Any = object()
@@ -33,6 +35,7 @@ class Walk(Protocol):
     """What is told of each name that is read."""
 
     guards: Guards
+    asked: Asked
     open: bool
 
     def value(self, value: Any, path: str) -> None: ...
@@ -86,6 +89,9 @@ class _Reader:
             act = _ACTS.get(one.opname)
             if act is not None:
                 act(self, one.argval)
+        for one in self.steps:
+            if one.opname == "LOAD_CONST" and type(one.argval) is str and one.argval in SAID:
+                self.walk.asked.name(one.argval)  # for `getattr`, or a dictionary
 
     def peek(self, ahead: int = 0) -> Instruction | None:
         """Look at an instruction that comes next."""
@@ -172,9 +178,11 @@ class _Reader:
             f, index = cast("tuple[FunctionType, int]", found)
             self.walk.rebinds((f.__closure__ or ())[index], name, f"{self.path}:{name}")
 
-    def unknown(self, _: object) -> None:
+    def unknown(self, name: object) -> None:
         """Read what only a run can tell, such as an attribute of an argument."""
         self.walk.open = True
+        if isinstance(name, str):
+            self.walk.asked.name(name, of_class=_is_of_a_class(self.steps, self.place - 2))
 
     def chain(self, value: Any, path: str) -> None:
         """Follow attributes of modules and functions to what is meant."""
@@ -220,8 +228,12 @@ class _Reader:
             return
         self.absent(name)
         self.walk.guards.no_attribute(owner, name)
-        if "__getattr__" in owner.__dict__:
-            self.walk.value(owner.__dict__["__getattr__"], f"{owner.__name__}.__getattr__")
+        compute = owner.__dict__.get("__getattr__", MISSING)
+        if compute is not MISSING:
+            self.walk.guards.attribute(owner, "__getattr__", compute)
+            self.walk.value(compute, f"{owner.__name__}.__getattr__")
+        elif issubclass(type(owner), ModuleType):
+            self.walk.guards.no_attribute(owner, "__getattr__")
 
     def imported(self, name: str) -> None:
         """Read an import statement within the body."""
@@ -309,6 +321,18 @@ def _is_space(value: Any, name: str) -> bool:
 
 
 _OF_FUNCTIONS = frozenset(dir(FunctionType))
+
+
+def _is_of_a_class(steps: list[Instruction], at: int) -> bool:
+    """Tell whether what an instruction leaves is a class, for it is the end of `x.__class__` or `type(x)`."""
+    if at < 0 or steps[at].argval == "__class__":
+        return at >= 0
+    if not steps[at].opname.startswith("CALL") or steps[at].arg != 1:
+        return False
+    at -= 1
+    while at > 0 and steps[at].opname in _LOADS:
+        at -= 1
+    return at > 0 and steps[at].opname.startswith("LOAD_FAST") and steps[at - 1].argval == "type"
 
 
 def _absolute(name: str, level: int, home: dict[str, Any]) -> str:

@@ -10,6 +10,7 @@ from _blake2 import blake2b
 from functools import cache
 from importlib.machinery import EXTENSION_SUFFIXES
 from pathlib import Path
+from typing import Any
 
 _PYTHON = f"python {sys.version_info[0]}.{sys.version_info[1]}"
 _STDLIB: frozenset[str] = getattr(sys, "stdlib_module_names", frozenset())
@@ -47,7 +48,7 @@ def reaches_itself_only(module: object) -> bool:
 @cache
 def binary_of(module: object) -> str:
     """Say what a user's compiled module is, which has no code to look into: what its file holds when first met."""
-    file = str(getattr(sys.modules.get(str(module)), "__file__", None) or "")
+    file = str(_space(sys.modules.get(str(module))).get("__file__") or "")
     if not file.endswith(tuple(EXTENSION_SUFFIXES)):
         return ""
     try:
@@ -88,8 +89,16 @@ def _file(root: str) -> str | None:
     module = sys.modules.get(root)
     if module is None:
         return _origin(root)
-    paths = getattr(module, "__path__", None)
-    return getattr(module, "__file__", None) or next(iter(paths or ()), None)
+    space = _space(module)
+    return space.get("__file__") or next(iter(space.get("__path__") or ()), None)
+
+
+def _space(module: object) -> dict[str, Any]:
+    """Give what a module holds; to ask the module would run the `__getattr__` that it may define."""
+    try:
+        return object.__getattribute__(module, "__dict__")
+    except AttributeError:
+        return {}
 
 
 def _origin(root: str) -> str | None:

@@ -5,12 +5,14 @@ Device, strides and requires_grad are aspects: keys have them. Imported when tor
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import ctypes
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 
-from memograd.fingerprint._digest import CHUNK, LONGEST
+from memograd.fingerprint._digest import CHUNK, LONGEST, hash_of
 from memograd.fingerprint._form import Form, Mode, Unidentified, kind_of, marshalled
+from memograd.fingerprint._trust import Trust
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -18,7 +20,8 @@ if TYPE_CHECKING:
 
     from memograd.fingerprint._form import Quick, Writer
 
-    _Mark: TypeAlias = "tuple[bytes, Callable[[Any], bytes], bytes, bool, tuple[int, ...] | None]"
+    _Mark: TypeAlias = "tuple[bytes, Callable[[int], Any], Callable[[Any], bytes], bytes, bool, tuple[int, ...] | None]"
+    _Marks: TypeAlias = "dict[torch.dtype, dict[torch.Size, _Mark]]"
 
 
 def writer(kind: type) -> Writer | None:
@@ -32,14 +35,26 @@ def writer(kind: type) -> Writer | None:
 
 
 def _tensor(value: torch.Tensor) -> Form:
+    notes = _notes(value)
+    tag, noted = _tag(value) + (b" noted" if notes else b""), (tuple(notes), *notes.values()) if notes else ()
     if value.layout is torch.strided and value.device.type != "meta" and not value.is_quantized:
-        return Form(_tag(value), _bytes(value), aspect=_aspect(value))
+        return Form(tag, _bytes(value), noted, _label(notes, 0), _aspect(value))
     if value.layout in _SPARSE:
         parts = [value.is_coalesced() if value.is_sparse else True]
         parts += [getattr(value.detach(), name)() for name in _SPARSE[value.layout]]
-        return Form(_tag(value) + f" {value.layout}".encode(), parts=parts, label=lambda _: "", aspect=_aspect(value))
+        label, tag = _label(notes, len(parts)), tag + f" {value.layout}".encode()
+        return Form(tag, parts=(*parts, *noted), label=label, aspect=_aspect(value))
     what = "has no content" if value.device.type == "meta" else "is not looked into; pass its parts as dense tensors"
     raise Unidentified(f"a tensor of layout {value.layout} on {value.device}, which {what}")
+
+
+def _notes(value: torch.Tensor) -> dict[str, Any]:
+    """Give what users have noted on a tensor, such as that a weight is not to decay; but for the compiler's own."""
+    return {name: note for name, note in vars(value).items() if not name.startswith("_dynamo_")}
+
+
+def _label(notes: dict[str, Any], before: int) -> Callable[[int], str]:
+    return [*[""] * (before + 1), *(f".{name}" for name in notes)].__getitem__
 
 
 _SPARSE = {
@@ -59,11 +74,25 @@ def _tag(value: torch.Tensor) -> bytes:
 
 def _aspect(value: torch.Tensor) -> bytes:
     """Write what is out of the ordinary. On the CPU, contiguous and without grad, that is nothing."""
-    grad = "grad " if value.requires_grad else ""
+    grad = f"grad {_hooks_of(value)}" if value.requires_grad else ""
     device = "" if value.device.type == "cpu" else f"{value.device} "
     # All strides: those of dimensions of one element, too, decide whether an output is channels-last.
     strides = value.stride() if value.layout is torch.strided and value.stride() != _usual(value.shape) else ""
     return f"{grad}{device}{strides}".encode()
+
+
+def _hooks_of(value: Any) -> str:
+    """Say what the hooks of a tensor are, by their code: only who differentiates within a call sees what they do."""
+    hooks: list[Any] = [*(value._backward_hooks or {}).values(), *(value._post_accumulate_grad_hooks or {}).values()]
+    return "".join(f"hook {_code_of(getattr(hook, '__memograd_hook__', hook))} " for hook in hooks)
+
+
+def _code_of(hook: Any) -> str:
+    from memograd.fingerprint._code import reach_of
+
+    function = getattr(hook, "__func__", hook)
+    code = reach_of(function if hasattr(function, "__code__") else kind_of(hook))
+    return hash_of("xxh3")(code.stream).hex()
 
 
 def _usual(shape: torch.Size) -> tuple[int, ...]:
@@ -77,81 +106,109 @@ def _usual(shape: torch.Size) -> tuple[int, ...]:
 
 def _bytes(value: torch.Tensor) -> memoryview | bytes:
     plain = value.detach().resolve_conj().resolve_neg().cpu().contiguous()
-    array: Any = plain.reshape(-1).view(torch.uint8).numpy()
-    return memoryview(array) if plain.numel() else b""
+    return memoryview(_Memory.of(plain)).cast("B") if plain.numel() else b""
 
 
-def _quick_tensor(mode: Mode, kind: bytes = b"T") -> Quick:
-    """Make what writes a tensor of numpy's dtypes that lies in order on the CPU, byte for byte as a walk does."""
-    graded = _quick(mode, kind, b"grad ", lambda _: None)
-    return _quick(mode, kind, b"", lambda value: graded(value.detach()))
+class _Memory:
+    """The memory of contiguous tensors, by number of bytes.
+
+    It is read at its address. The array that torch gives out by `numpy()` would be the end of `resize_` for the tensor.
+    """
+
+    kinds: ClassVar[dict[int, Any]] = {}
+
+    @classmethod
+    def kind(cls, nbytes: int) -> Any:
+        """Give a type whose `from_address` is the memory there; it keeps nothing alive by itself."""
+        found = cls.kinds.get(nbytes)
+        if found is None:
+            if len(cls.kinds) >= _MOST:
+                cls.kinds.clear()
+            found = cls.kinds[nbytes] = type("Memory", (ctypes.c_ubyte * nbytes,), {})
+        return found
+
+    @classmethod
+    def of(cls, tensor: torch.Tensor) -> Any:
+        """Give the memory of a tensor, which lives as long."""
+        memory = cls.kind(tensor.nbytes).from_address(tensor.data_ptr())
+        memory.tensor = tensor
+        return memory
+
+
+def _quick_tensor(mode: Mode, kind: bytes = b"T") -> Quick:  # noqa: C901 - a call for each part would be dear
+    """Make what writes a tensor that lies in order on the CPU, byte for byte as a walk does."""
+    digest, strided = mode.hash, torch.strided
+    plain: _Marks = {}
+    graded: _Marks = {}
+
+    def write(value: torch.Tensor) -> bytes | None:
+        # A twentieth of a microsecond counts here: 16 tensors of 4 KiB are all that many a key is made of.
+        marks = plain
+        try:
+            if value.requires_grad:
+                marks = graded
+                hooked = hooks(value)
+            else:
+                hooked = value.__dict__
+            # What has no memory of its own (a sparse one, one within a transform) raises.
+            if hooked or not value.is_cpu or value.is_neg() or not value.is_contiguous():
+                return None
+            before, at, held, after, short, strides = marks[value.dtype][value.shape]
+            if strides is not None and strides != value.stride():
+                return None
+            chunk = before + held(at(value.data_ptr())) + after
+        except KeyError:
+            add(value, marks)
+            return None
+        except Exception:  # noqa: BLE001 - whatever is out of the ordinary about it: the walk says what it is
+            return None
+        return chunk if short else b"#" + digest(chunk)
+
+    def hooks(value: Any) -> object:
+        return value.__dict__ or value._backward_hooks or value._post_accumulate_grad_hooks
+
+    def add(value: torch.Tensor, marks: _Marks) -> None:
+        known = marks.setdefault(value.dtype, {})
+        if len(known) >= _MOST:
+            known.clear()
+        ordinary = value.layout is strided and not value.dtype.is_complex and not value.is_quantized
+        if ordinary and 0 < value.nbytes <= CHUNK and value.stride() == _usual(value.shape):
+            aspect = b"grad " if marks is graded else b""
+            known[value.shape] = _marked(mode, kind + _tag(value)[1:], aspect, value)
+
+    return write
 
 
 def _quick_parameter(mode: Mode) -> Quick:
     return _quick_tensor(mode, b"P")
 
 
-def _quick(mode: Mode, kind: bytes, aspect: bytes, graded: Quick) -> Quick:
-    """Make what writes a tensor without grad; what has one goes to `graded`."""
-    digest = mode.hash
-    marks: dict[object, dict[tuple[int, ...], _Mark]] = {}
-
-    def write(value: torch.Tensor) -> bytes | None:
-        # A twentieth of a microsecond counts here: 16 tensors of 4 KiB are all that many a key is made of.
-        try:
-            # Asked for, and not left to numpy to refuse: without grad mode it takes what requires grad.
-            if value.requires_grad:
-                return graded(value)
-            array: Any = value.numpy()
-            before, held, after, short, strides = marks[array.dtype][array.shape]
-            if strides is not None and strides != array.strides:
-                return None
-            chunk = before + held(array) + after
-        except KeyError:
-            return add(value, value.numpy())
-        except Exception:  # noqa: BLE001 - another device, a lazy view, not in order: the walk says what it is
-            return None
-        return chunk if short else b"#" + digest(chunk)
-
-    def add(value: torch.Tensor, array: Any) -> None:
-        known = marks.setdefault(array.dtype, {})
-        if len(known) >= _MOST:
-            known.clear()
-        if array.nbytes <= CHUNK and value.stride() == _usual(value.shape):
-            known[array.shape] = _marked(mode, kind + _tag(value)[1:], aspect, array)
-
-    return write
-
-
 _MOST = 4096
 
 
-def _marked(mode: Mode, tag: bytes, aspect: bytes, array: Any) -> _Mark:
+def _marked(mode: Mode, tag: bytes, aspect: bytes, value: torch.Tensor) -> _Mark:
     """Prepare all but the data of tensors that are alike.
 
     Returns:
-        What stands before the data, what writes those, what stands behind, whether all of it is short enough to stand
-        as it is, and the strides, where a contiguous array may have others (in a dimension of one element).
+        What stands before the data, what finds those, what writes them, what stands behind, whether all of it is short
+        enough to stand as it is, and the strides, where a contiguous tensor may have others (in a dimension of one
+        element).
     """
-    long = array.nbytes > LONGEST
-    length = 17 if long else array.nbytes + 1
+    nbytes = value.nbytes
+    long = nbytes > LONGEST
+    length = 17 if long else nbytes + 1
     before = b"-" + _counted(tag) + length.to_bytes(4, "little") + (b"#" if long else b"=")
     after = _counted(aspect) if mode.aspects else b""
     short = len(before) + length - 1 + len(after) <= LONGEST
-    strides = array.strides if array.size <= 1 or 1 in array.shape else None
-    return before, mode.hash if long else _short, after, short, strides
-
-
-def _short(array: Any) -> bytes:
-    if not array.flags.c_contiguous:
-        raise BufferError
-    return array.tobytes()
+    strides = value.stride() if 1 in value.shape or not value.shape else None
+    return before, _Memory.kind(nbytes).from_address, mode.hash if long else bytes, after, short, strides
 
 
 def _counted(chunk: bytes) -> bytes:
     return len(chunk).to_bytes(4, "little") + chunk
 
 
+Trust.kinds |= {torch.Tensor, torch.nn.Parameter}
 Mode.quicken(torch.Tensor, _quick_tensor)
 Mode.quicken(torch.nn.Parameter, _quick_parameter)
 
@@ -188,6 +245,8 @@ _OWN = frozenset(
     {*_HOOKS, *_HOOK_FLAGS, "_parameters", "_buffers", "_modules", "_compiled_call_impl"}
     # What nn.LSTM and its like keep of their parameters.
     | {"_flat_weights", "_flat_weight_refs"}
+    # What `memo.scan` notes of its last call: no call depends on it.
+    | {"_memograd_receipt"}
 )
 
 
@@ -264,7 +323,8 @@ def _hook_flags(hooks: dict[str, Any], state: dict[str, Any]) -> list[object]:
 
 def _optimizer(value: torch.optim.Optimizer) -> Form:
     """Write an optimizer: its class, its parameters, what it keeps of each, its settings and whatever else it has."""
-    groups: list[dict[str, Any]] = value.param_groups
+    # Loading a state puts the parameters of a group behind its settings.
+    groups: list[dict[str, Any]] = [dict(sorted(group.items())) for group in value.param_groups]
     states = [value.state.get(parameter) for group in groups for parameter in group["params"]]
     own = {name: held for name, held in value.__dict__.items() if name not in _OF_OPTIMIZERS}
     hooks = [list(getattr(value, name, {}).values()) for name in _OPTIMIZER_HOOKS]

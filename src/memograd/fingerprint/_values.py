@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import sys
+import threading
+from contextlib import contextmanager
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
@@ -11,7 +13,7 @@ from memograd.fingerprint._file import File, of_file
 from memograd.fingerprint._form import Form, Opaque, Unidentified, Unordered, kind_of, marshalled
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Generator, Iterable, Mapping
 
     from memograd.fingerprint._form import Writer
 
@@ -209,8 +211,11 @@ def known(kind: type) -> Writer | None:
 
 
 def of_enum(value: Any) -> Form:
-    """Write a member of an enum: its class, its name and its value."""
-    return Form(b"enum", parts=(kind_of(value), value._name_, value._value_))
+    """Write a member of an enum: its class, its name and its value, and the attributes that it was given."""
+    held = getattr(value, "__dict__", {})
+    names = tuple(name for name in held if not name.endswith("_"))
+    parts = [kind_of(value), value._name_, value._value_, *(held[name] for name in names)]
+    return Form(b"enum", marshalled(names) if names else b"", parts)
 
 
 def of_dataclass(value: Any) -> Form:
@@ -261,13 +266,36 @@ def _state(value: object) -> dict[str, object]:
     kind = type(value)
     base = next((each for each in kind.__mro__[1:] if each in BASES or known(each)), object)
     slots = {name: getattr(value, name) for name in _slots(kind, base) if hasattr(value, name)}
-    own = {name: item for name, item in getattr(value, "__dict__", {}).items() if not _cached(type(value), name)}
+    # What a cached_property has left there counts, too: it may have been changed since, or assigned.
+    own: dict[str, object] = getattr(value, "__dict__", {})
+    before = _looking.back
+    if before is not None and id(value) in before:
+        new = kept_properties(value) - before[id(value)]
+        own = {name: item for name, item in own.items() if name not in new}
     return {**slots, **own}
 
 
-def _cached(kind: type, name: str) -> bool:
-    # What a cached_property has left in the dictionary was there, uncomputed, before.
-    return type(getattr(kind, name, None)).__name__ == "cached_property"
+class _Looking(threading.local):
+    back: Mapping[int, frozenset[str]] | None = None
+
+
+_looking = _Looking()
+
+
+def kept_properties(value: object) -> frozenset[str]:
+    """Name what cached properties have left in an object."""
+    kind, own = type(value), getattr(value, "__dict__", {})
+    return frozenset(name for name in own if type(getattr(kind, name, None)).__name__ == "cached_property")
+
+
+@contextmanager
+def as_kept(before: Mapping[int, frozenset[str]]) -> Generator[None]:
+    """Write objects, by their ids, without what their cached properties have computed since."""
+    _looking.back = before
+    try:
+        yield
+    finally:
+        _looking.back = None
 
 
 def _slots(kind: type, base: type) -> dict[str, None]:

@@ -5,6 +5,7 @@ Functions and classes are numbered as they are met and looked into later; all el
 
 from __future__ import annotations
 
+import abc
 import os
 import sys
 import threading
@@ -25,7 +26,9 @@ from types import (
 from typing import TYPE_CHECKING, Any, cast
 
 from memograd._errors import SOURCE
+from memograd.fingerprint._asked import Asked
 from memograd.fingerprint._bytecode import constant, written
+from memograd.fingerprint._form import Unidentified
 from memograd.fingerprint._guards import Guards
 from memograd.fingerprint._inside import (
     CONTAINERS,
@@ -35,8 +38,16 @@ from memograd.fingerprint._inside import (
     is_fixed,
     is_found,
     members_of,
+    order_of,
+    registered_in,
 )
-from memograd.fingerprint._known import content_of, is_stream, known_by_name, parts_of
+from memograd.fingerprint._known import (
+    content_of,
+    is_stream,
+    known_by_name,
+    names_in_getter,
+    parts_of,
+)
 from memograd.fingerprint._names import MISSING, read
 from memograd.fingerprint._origin import binary_of, is_stdlib, library_of, reaches_itself_only
 
@@ -86,21 +97,34 @@ class Walk:
         self.paths: set[str] = set()
         self.effects: dict[object, str] = {}
         self.guards = Guards(self.home, root if weak else None)
+        self.asked = Asked(self)
         self.open = False
         self.reads = False
         self.depth = 0
 
     def all(self) -> None:
         self.value(self.root, getattr(self.root, "__name__", type(self.root).__name__))
-        while self.waiting:
-            value, path = self.waiting.popleft()
-            if type(value) is FunctionType:
-                self._look_into_function(value, path)
-            elif issubclass(type(value), ModuleType):
-                self.write(b"module")
-                self.space(value.__dict__, path)
-            else:
-                self._look_into_class(value, path)
+        while self.waiting or self._tell():
+            if self.waiting:
+                self._look_into(*self.waiting.popleft())
+        self.asked.guard()
+
+    def _look_into(self, value: Any, path: str) -> None:
+        if type(value) is FunctionType:
+            self.asked.holder(value, path)
+            self._look_into_function(value, path)
+        elif issubclass(type(value), ModuleType):
+            self.write(b"module")
+            self.space(value.__dict__, path)
+        else:
+            self.asked.holder(value, path)
+            self._look_into_class(value, path)
+
+    def _tell(self) -> bool:
+        """Write what can be told only when all code has been read; tell whether there was any."""
+        if self.asked.environment and id(content_of(os.environ)) not in self.captured:
+            self._capture(os.environ, "os.environ")
+        return self.asked.tell()
 
     def write(self, *chunks: bytes) -> None:
         self.chunks += chunks
@@ -150,6 +174,7 @@ class Walk:
             self.write(b"object", self._number(value))
         elif "_member_map_" in kind.__dict__:
             self.write(b"member of", constant(value._name_))
+            self.asked.holder(value, path)
             self.value(kind, path)
             self.value(value._value_, f"{path}.value")
         else:
@@ -166,8 +191,12 @@ class Walk:
             for label, part in parts.items():
                 self.write(label.encode())
                 self.value(part, f"{path}{label}")
+            for one in names_in_getter(value):
+                self.asked.name(one)
             if kind is partial:
                 self.guards.members(value.keywords, ())
+            if kind is partial or kind.__name__ == "_lru_cache_wrapper":
+                self.asked.holder(value, path)
         else:
             self._capture(value, path)
 
@@ -178,7 +207,7 @@ class Walk:
             self.open = True
             return
         if issubclass(type(value), (ContextVar, threading.local)):
-            raise NotImplementedError(f"{path} stands for something else in each thread or task")
+            raise Unidentified("something else in each thread or task", path)
         if type(value).__module__.partition(".")[0] == __name__.partition(".")[0]:
             self.write(b"ours")  # what a memoized function carries; what it remembers is followed as code
             return
@@ -237,6 +266,8 @@ class Walk:
         self.write(b"C", f"{library_of(module) or binary_of(module)} {value.__qualname__}".encode())
         self.open |= value.__name__ in _LOOSE or not (module in {None, "builtins"} or reaches_itself_only(module))
         self.open |= is_stream(owner)
+        if owner is sys.modules["builtins"]:
+            self.asked.builtin(value.__name__)
         if owner is not None and not issubclass(type(owner), (ModuleType, type)) and known_by_name(value) is None:
             self.value(owner, f"{path}.__self__")
 
@@ -244,14 +275,14 @@ class Walk:
         home = home_of(f)
         library = library_of(home)
         if f.__code__.co_filename == SOURCE and "__wrapped__" in f.__dict__:
+            self.asked.holder(f, path)
             self.value(f.__dict__["__wrapped__"], path)  # a memoized function is what it remembers
         elif library is None or f.__closure__:
             self._later(f, path)
         else:
             self.write(b"library", f"{library} {home} {f.__qualname__}".encode())
             self.open |= not reaches_itself_only(home)
-            if f is os.getenv:
-                self._capture(os.environ, "os.environ")
+            self.asked.library(f, home)
             if "<" in f.__qualname__:
                 self.write(written(f.__code__))  # its name does not tell it from others
 
@@ -301,7 +332,16 @@ class Walk:
             self._later(cls, path)
         else:
             self.write(b"class of", f"{library} {cls.__module__} {cls.__qualname__}".encode())
+            self.asked.library_class(cls)
+            self._registered(cls)
             self.open |= cls.__module__ != "builtins" and not reaches_itself_only(cls.__module__)
+
+    def _registered(self, cls: type) -> None:
+        """Note what an abstract class was told to take for its own, which `isinstance` tells."""
+        if issubclass(type(cls), abc.ABCMeta):
+            for name in registered_in(cls):
+                self.write(b"registered", name.encode())
+            self.guards.equal(abc.get_cache_token, abc.get_cache_token())
 
     def _look_into_class(self, cls: type, path: str) -> None:
         rebound = [name for name in cls.__dict__ if (id(cls), name) in self.known_rebound]
@@ -309,7 +349,12 @@ class Walk:
         self.guards.class_(cls, rebound)
         for base in (type(cls), *cls.__bases__):
             self.value(base, f"{path}.{base.__name__}")
-        for name, item in sorted(members_of(cls).items()):
+        self._registered(cls)
+        members = members_of(cls)
+        self.write(b"order", constant(order_of(cls, {name: members[name] for name in members if name not in rebound})))
+        for name, member in cls.__dict__.get("_member_map_", {}).items():
+            self.asked.holder(member, f"{path}.{name}")
+        for name, item in sorted(members.items()):
             self.write(b"member", name.encode())
             if name in rebound:
                 self._effect((id(cls), name), f"{path}.{name}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import MutableMapping
+from functools import cache
 from sys import getsizeof
 from typing import TYPE_CHECKING, Any
 
@@ -48,6 +49,10 @@ class Memory(MutableMapping[Key, Any]):
 
             self._max_bytes = memory_limit() // 4
         return self._max_bytes
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # What is in memory does not travel.
+        return (default_memory, ()) if self is default_memory() else (Memory, (self._max_bytes,))
 
     def __getitem__(self, key: Key) -> Any:
         with self.lock:
@@ -144,3 +149,9 @@ class Memory(MutableMapping[Key, Any]):
             del self[key]
             if listeners:
                 tell(Evict(key, "max_bytes"))
+
+
+@cache
+def default_memory() -> Memory:
+    """Give the memory that all functions of this process share where nothing else is said."""
+    return Memory()

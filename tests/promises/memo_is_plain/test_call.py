@@ -98,7 +98,7 @@ def test_over_a_training_loop_no_graph_stays():
     del y
     gc.collect()
     assert sum(graph() is not None for graph in graphs) == 0
-    assert f.cache_info().currsize == 0
+    assert f.stats().nbytes < 50 * 1000  # the results alone, of 20 bytes each
 
 
 def test_modes_do_not_mix():

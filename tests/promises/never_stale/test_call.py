@@ -358,3 +358,18 @@ def test_what_is_another_thing_in_each_thread_makes_a_call_plain(thing):
     with pytest.warns(MemogradWarning, match="in each thread or task"):
         f(1)
     assert f.cache_info().currsize == 0
+
+
+def test_hooks_of_all_modules_make_calls_plain():
+    net = torch.nn.Linear(2, 2)
+    f = Memo()(lambda x: net(x).detach())
+    x = torch.ones(1, 2)
+    plain = f(x)
+    hook = torch.nn.modules.module.register_module_forward_hook(lambda module, args, y: y + 1)
+    try:
+        with pytest.warns(MemogradWarning, match="hooks of all modules"):
+            assert torch.equal(f(x), plain + 1)
+    finally:
+        hook.remove()
+    assert torch.equal(f(x), plain)
+    assert f.cache_info().hits == 1

@@ -1,0 +1,108 @@
+"""How one function is remembered: what may be asked for, and what is said of what cannot be."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import MutableMapping
+from os import environ
+from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+
+from memograd._mode import MODES, Mode, mode_of
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+RNG = ("replay", "freeze", "refuse")
+TRUST = (None, "versions")
+PER = (None, "instance")
+
+
+class How(TypedDict, total=False):
+    """What may be asked for, by keyword. `Memo.__call__` says what each is."""
+
+    store: MutableMapping[Any, Any] | None
+    max_entries: int | None
+    max_bytes: int | str | None
+    strict: bool
+    version: str | None
+    rng: str
+    copy: bool
+    mode: str
+    always: bool
+    verify: float
+    live: int | str
+    trust: str | None
+    per: str | None
+
+
+class Options(NamedTuple):
+    """What was asked for, checked."""
+
+    max_entries: int | None = None
+    strict: bool = False
+    version: str | None = None
+    rng: str = "replay"
+    copy: bool = True
+    mode: Mode = MODES["use"]
+    always: bool = False
+    verify: float = 0.0
+    live: int = 0
+    trust: str | None = None
+    per: str | None = None
+
+
+def options_of(how: Mapping[str, Any], max_entries: int | None, *, strict: bool) -> Options:
+    """Check what is asked for of a function; the rest are what the `Memo` says.
+
+    Raises:
+        TypeError, ValueError: an option is not what it should be; the message says what to write.
+    """
+    unknown = sorted(how.keys() - How.__annotations__.keys())
+    if unknown:
+        known = ", ".join(How.__annotations__)
+        raise TypeError(f"memo() got {unknown[0]}={how[unknown[0]]!r}, expected one of the options {known}")
+    check_bounds("memo", how.get("store"), how.get("max_entries"), how.get("max_bytes"))
+    version = how.get("version")
+    if version is not None and not isinstance(version, str):
+        raise TypeError(f"memo() got version={version!r}, expected a str; write version={str(version)!r}")
+    for name, words in (("rng", RNG), ("trust", TRUST), ("per", PER)):
+        if how.get(name, words[0]) not in words:
+            raise ValueError(f"memo() got {name}={how[name]!r}, expected one of {', '.join(map(repr, words))}")
+    given: dict[str, Any] = {"max_entries": max_entries, "strict": strict}
+    given |= {name: value for name, value in how.items() if name in Options._fields and value is not None}
+    given["mode"] = mode_of(how.get("mode", "use"), environ)
+    given["live"] = bytes_of("memo", "live", how.get("live", 0))
+    return Options(**given)
+
+
+def check_bounds(who: str, store: object, max_entries: object, max_bytes: object) -> None:
+    """Check where results are kept, and how many. Raises as `options_of`."""
+    if store is not None and not isinstance(store, MutableMapping):
+        raise TypeError(f"{who}() got {store!r} for a store, expected a MutableMapping; write {who}(store={{}})")
+    if store is not None and max_bytes is not None:
+        raise TypeError(f"{who}() got both a store and max_bytes; a store of your own bounds itself, leave one out")
+    if max_bytes is not None:
+        bytes_of(who, "max_bytes", max_bytes)
+    if max_entries is not None and (not isinstance(max_entries, int) or isinstance(max_entries, bool)):
+        raise TypeError(f"{who}() got max_entries={max_entries!r}, expected an int or None; write max_entries=1000")
+    if max_entries is not None and max_entries < 0:
+        raise ValueError(f"{who}() got max_entries={max_entries}, expected 0 or more; write max_entries=None")
+
+
+def bytes_of(who: str, name: str, size: object) -> int:
+    """Read a number of bytes: an int, or text such as "64MiB". Raises `TypeError`, `ValueError`."""
+    if isinstance(size, str):
+        found = _SIZE.fullmatch(size.strip())
+        if found is None:
+            raise ValueError(f"{who}() got {name}={size!r}, expected a size; write {name}='64MiB', or '2 GB'")
+        number, prefix, binary = found.groups()
+        return int(float(number) * (1024 if binary else 1000) ** _PREFIXES.index((prefix or "").upper()))
+    if not isinstance(size, int) or isinstance(size, bool):
+        raise TypeError(f"{who}() got {name}={size!r}, expected an int, a size or None; write {name}='64MiB'")
+    if size < 0:
+        raise ValueError(f"{who}() got {name}={size}, expected 0 or more; write {name}='64MiB'")
+    return size
+
+
+_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B?")
+_PREFIXES = ("", "K", "M", "G", "T")

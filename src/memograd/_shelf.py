@@ -1,0 +1,126 @@
+"""The results of one function in a store, whatever the store is: looked up, put, taken out, and counted."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from typing import TYPE_CHECKING, Any
+
+from memograd._events import Evict, listeners, tell
+from memograd._key import MISSING, Key
+from memograd.store._memory import Memory
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, MutableMapping
+    from threading import RLock
+    from typing import TypeAlias
+
+    from memograd._voice import Voice
+
+    Store: TypeAlias = MutableMapping[Any, Any]
+
+
+class Counts:
+    """What happened to the calls of one function."""
+
+    __slots__ = ("bypasses", "evictions", "hits", "misses", "puts")
+
+    def __init__(self) -> None:
+        self.reset()
+
+    def reset(self) -> None:
+        """Begin to count anew."""
+        self.hits = self.misses = self.bypasses = self.puts = self.evictions = 0
+
+
+class Shelf:
+    """The results of one function.
+
+    Args:
+        family: what all versions of the function have in common.
+        store: any mapping; what it raises costs a computation and one warning, never the call.
+        lock: guards the counters and the order of use; shared by the functions of a Memo.
+        max_entries: the most results to hold, None for any number.
+        voice: says what fails.
+
+    Attributes:
+        order: the keys, the one used least recently first; None where any number is held.
+    """
+
+    def __init__(self, family: object, store: Store, lock: RLock, max_entries: int | None, voice: Voice) -> None:
+        self.family = family
+        self.store = store
+        self.lock = lock
+        self.max_entries = max_entries
+        self.counts = Counts()
+        self.order: OrderedDict[Key, None] | None = None if max_entries is None else OrderedDict()
+        self._voice = voice
+        # A memory of our own is looked into with its lock held already.
+        own = store if isinstance(store, Memory) and store.lock is lock else None
+        self._insert: Callable[[Key, Any], None] = store.__setitem__ if own is None else own.insert
+        self._find: Callable[[Key, Any], Any] = store.get if own is None else own.find
+
+    def peek(self, key: Key) -> Any:
+        """Look without counting."""
+        with self.lock:
+            try:
+                value = self._find(key, MISSING)
+            except Exception as error:  # noqa: BLE001 - a store that fails costs a computation, never the call
+                self._failed("look into", error)
+                return MISSING
+            if value is not MISSING and self.order is not None:
+                self.order[key] = None
+                self.order.move_to_end(key)
+            return value
+
+    def put(self, key: Key, value: Any) -> bool:
+        """Give a result to the store, with the lock held, and make room; tell whether it took it."""
+        try:
+            self._insert(key, value)
+            self.counts.puts += 1
+            if self.order is not None:
+                self._make_room(self.order, key)
+        except Exception as error:  # noqa: BLE001 - as in peek
+            self._failed("put into", error)
+            return False
+        return True
+
+    def _make_room(self, order: OrderedDict[Key, None], key: Key) -> None:
+        order[key] = None
+        order.move_to_end(key)
+        while len(order) > (self.max_entries or 0):
+            oldest, _ = order.popitem(last=False)
+            if self.store.pop(oldest, MISSING) is not MISSING:
+                self.counts.evictions += 1
+                if listeners:
+                    tell(Evict(oldest, "max_entries"))
+
+    def drop(self, key: Key) -> bool:
+        """Take a result out; tell whether there was one."""
+        with self.lock:
+            if self.order is not None:
+                self.order.pop(key, None)
+            return self.store.pop(key, MISSING) is not MISSING
+
+    def keys(self) -> list[Key]:
+        """List the keys of this function in the store."""
+        if isinstance(self.store, Memory):
+            return self.store.keys_of(self.family)
+        return [key for key in list(self.store) if isinstance(key, Key) and key.function.family is self.family]
+
+    def __len__(self) -> int:
+        return self.store.count_of(self.family) if isinstance(self.store, Memory) else len(self.keys())
+
+    def clear(self) -> list[Key]:
+        """Take every result out and begin to count anew; list what was there."""
+        with self.lock:
+            keys = self.keys()
+            for key in keys:
+                self.store.pop(key, None)
+            if self.order is not None:
+                self.order.clear()
+            self.counts.reset()
+            return keys
+
+    def _failed(self, doing: str, error: Exception) -> None:
+        reason = f"{self._voice.face}(): could not {doing} the store: {error!r}"
+        self._voice.refuse(self._voice.face, reason, once=doing)

@@ -1,0 +1,55 @@
+"""What may be asked for of a function: words, sizes, bounds; and what is said of what cannot be."""
+
+import pytest
+
+from memograd import memo
+from memograd._options import How, Options, bytes_of
+
+
+@pytest.mark.parametrize(
+    ("size", "number"),
+    [
+        (0, 0),
+        (7, 7),
+        ("7", 7),
+        ("64MiB", 64 << 20),
+        ("2GiB", 2 << 30),
+        ("1.5 kB", 1500),
+        ("2 GB", 2 * 10**9),
+        ("1k", 1000),
+    ],
+)
+def test_sizes_are_numbers_or_text(size, number):
+    assert bytes_of("memo", "live", size) == number
+
+
+@pytest.mark.parametrize("size", ["", "MiB", "-1", "1 XB", "64 MiBs", "1e3"])
+def test_a_size_that_is_none_is_refused(size):
+    with pytest.raises(ValueError, match="expected a size; write live='64MiB'"):
+        bytes_of("memo", "live", size)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"trust": "version"}, ValueError, "got trust='version', expected one of None, 'versions'"),
+        ({"per": "class"}, ValueError, "got per='class', expected one of None, 'instance'"),
+        ({"rng": "keep"}, ValueError, "got rng='keep', expected one of 'replay', 'freeze', 'refuse'"),
+        ({"live": -1}, ValueError, "got live=-1, expected 0 or more"),
+        ({"live": 1.5}, TypeError, "got live=1.5, expected an int, a size or None"),
+        ({"max_byte": 3}, TypeError, "got max_byte=3, expected one of the options store, max_entries"),
+        ({"version": 2}, TypeError, "got version=2, expected a str; write version='2'"),
+    ],
+)
+def test_what_cannot_be_asked_for_is_refused(options, error, message):
+    with pytest.raises(error, match=message):
+        memo(**options)
+
+
+def test_options_may_stand_beside_the_function():
+    f = memo(lambda x: x, max_entries=3)
+    assert f.cache_parameters()["maxsize"] == 3
+
+
+def test_every_option_is_known_by_the_same_name():
+    assert set(Options._fields) < set(How.__annotations__)
