@@ -133,11 +133,17 @@ def _witness(values: Sequence[Any], subject: Subject, cells: Sequence[Any]) -> W
     return witness(values, subject.parameters, cells[1::2], subject.modes[0])
 
 
+# Wakes now and then to draw progress bars, and draws no numbers.
+_IDLE = {"tqdm_monitor"}
+
+
 def _clocks() -> dict[int, float]:
     """Give how long each other thread has worked, in seconds of processor time."""
     if threading.active_count() == 1:
         return {}
-    others = [t.ident for t in threading.enumerate() if t.ident not in {None, threading.get_ident()}]
+    others = [
+        t.ident for t in threading.enumerate() if t.ident not in {None, threading.get_ident()} and t.name not in _IDLE
+    ]
     if not hasattr(time, "pthread_getcpuclockid"):
         return {threading.get_ident(): time.perf_counter()}  # never the same: it cannot be told
     return {ident: time.clock_gettime(time.pthread_getcpuclockid(ident)) for ident in others if ident is not None}

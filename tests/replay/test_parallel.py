@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 import pytest
 import torch
 from tests.replay.replayed import Replayed
+from tests.threads import leave_process_group
 from torch import distributed, multiprocessing, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -30,7 +31,7 @@ def train(rank: int, folder: str) -> None:
                     p.sub_(0.1 * p.grad)
         found.append([p.detach().clone() for p in net.parameters()])
     torch.save(found, f"{folder}/{rank}")
-    distributed.destroy_process_group()
+    leave_process_group()
 
 
 @pytest.mark.slow

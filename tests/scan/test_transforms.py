@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 from tests.scan.pairs import CELLS, few, module, shared
+from tests.threads import leave_process_group
 from torch import nn
 
 
@@ -35,7 +36,7 @@ def test_distributed_data_parallel_trains_it():
             plain(few())[0].square().sum().backward()
         torch.testing.assert_close(mine.weight_hh_l0.grad, plain.weight_hh_l0.grad)
     finally:
-        torch.distributed.destroy_process_group()
+        leave_process_group()
 
 
 @pytest.mark.parametrize("cell", CELLS)
