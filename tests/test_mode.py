@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from memograd import Memo
 from memograd._errors import MemogradWarning
 from memograd._mode import MODES, mode_of
 
@@ -47,3 +48,16 @@ def test_a_word_that_the_environment_may_not_say_turns_off_and_is_said():
 def test_a_mode_that_there_is_not_is_refused_with_those_that_there_are(asked):
     with pytest.raises(ValueError, match="expected one of 'use', 'refresh', 'read', 'off'; write mode='use'"):
         mode_of(asked, {})
+
+
+def test_what_is_off_is_plain_within_another_memoized_call_too():
+    ran = []
+
+    @Memo()(mode="off")
+    def g(x):
+        ran.append(x)
+        return x
+
+    assert Memo()(version="1")(lambda: [g(1) for _ in range(3)])() == [1, 1, 1]
+    assert ran == [1, 1, 1]
+    assert g.cache_info()[:2] == (0, 0)

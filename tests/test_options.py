@@ -2,7 +2,7 @@
 
 import pytest
 
-from memograd import memo
+from memograd import Memo, memo
 from memograd._options import How, Options, bytes_of
 
 
@@ -36,7 +36,7 @@ def test_a_size_that_is_none_is_refused(size):
         ({"per": "class"}, ValueError, "got per='class', expected one of None, 'instance'"),
         ({"rng": "keep"}, ValueError, "got rng='keep', expected one of 'replay', 'freeze', 'refuse'"),
         ({"live": -1}, ValueError, "got live=-1, expected 0 or more"),
-        ({"live": 1.5}, TypeError, "got live=1.5, expected an int, a size or None"),
+        ({"live": 1.5}, TypeError, "got live=1.5, expected an int or a size"),
         ({"max_byte": 3}, TypeError, "got max_byte=3, expected one of the options store, max_entries"),
         ({"version": 2}, TypeError, "got version=2, expected a str; write version='2'"),
     ],
@@ -53,3 +53,13 @@ def test_options_may_stand_beside_the_function():
 
 def test_every_option_is_known_by_the_same_name():
     assert set(Options._fields) < set(How.__annotations__)
+
+
+@pytest.mark.parametrize("f", [lambda: 1, lambda *args: 1, lambda **options: 1, lambda *, self: 1])
+def test_an_instance_needs_a_first_parameter(f):
+    with pytest.raises(TypeError, match="per='instance' for a function without a first parameter"):
+        memo(f, per="instance")
+
+
+def test_a_bound_of_the_memo_may_be_lifted_for_a_function():
+    assert Memo(max_entries=3)(lambda x: x, max_entries=None).cache_parameters()["maxsize"] is None

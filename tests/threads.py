@@ -33,6 +33,6 @@ def together(*functions):
 
 
 def leave_process_group():
-    """Leave torch's process group. Its thread may be about to ask for the lock that the end of the group is held with."""
+    """Leave torch's process group. Its thread may be about to ask for the lock with which the end of it waits."""
     time.sleep(0.2)
     sys.modules["torch"].distributed.destroy_process_group()

@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from memograd._errors import MemogradError, MemogradWarning, NoIdentityError
+from memograd._events import subscribe
 from memograd._memo import Memo, memo
 from memograd.fingerprint import Digest, File, fingerprint
 
@@ -27,6 +28,7 @@ __all__ = [
     "Shared",
     "fingerprint",
     "memo",
+    "subscribe",
 ]
 
 

@@ -19,6 +19,7 @@ from contextvars import ContextVar, copy_context
 from types import coroutine
 from typing import TYPE_CHECKING, Any
 
+from memograd._ambient._surroundings import modes_now
 from memograd._events import Wait, listeners, tell
 from memograd._key import MISSING
 
@@ -119,7 +120,7 @@ class AsyncFlight:
     async def first(self, place: Place, compute: Callable[[], Awaitable[Any]], put: Callable[[Any], Any]) -> Any:
         """Begin a call in a task of its own, and wait for it."""
         before, running = copy_context(), Running()
-        running.task = place[0].create_task(_run(running, compute, put, _modes()))
+        running.task = place[0].create_task(_run(running, compute, put, modes_now()))
         self.running[place] = running
         running.task.add_done_callback(lambda task: self.ended(place, running, task))
         try:
@@ -187,7 +188,7 @@ async def _run(
     """Compute a call and remember its result."""
     _inside.set(running)
     try:
-        value = await (compute() if modes is None or modes == _modes() else _begun_under(modes, compute()))
+        value = await (compute() if modes is None or modes == modes_now() else _begun_under(modes, compute()))
         running.shared = put(value)
         return value
     finally:
@@ -224,14 +225,6 @@ def _loop() -> AbstractEventLoop | None:
         return asyncio.get_running_loop()
     except RuntimeError:
         return None
-
-
-def _modes() -> Modes | None:
-    if not hasattr(sys.modules.get("torch"), "get_default_dtype"):
-        return None
-    from memograd._ambient._torch import read_modes
-
-    return read_modes()
 
 
 def _leads_to(running: Running, inside: Running) -> bool:

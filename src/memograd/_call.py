@@ -36,7 +36,7 @@ T = TypeVar("T")
 
 
 class Memoized(Protocol[P, R_co]):
-    """A function that remembers. What each name does is said where it is made, in `names_of`."""
+    """A function that remembers. What each name does is said where it is made, in `Names`."""
 
     @property
     def __wrapped__(self) -> Callable[P, R_co]: ...

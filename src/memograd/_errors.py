@@ -30,7 +30,7 @@ class NoIdentityError(MemogradError, TypeError):
 
 
 class MemogradWarning(UserWarning):
-    """A call was computed and not remembered; the message says why and what to write."""
+    """Something was not remembered, is not repeated by a hit, or cannot be trusted; the message says what to write."""
 
 
 # What is defined from source says so in place of a file.

@@ -98,8 +98,7 @@ def subscribe(listener: Callable[[Event], object]) -> Callable[[], None]:
         A function that ends the subscription; calling it twice is harmless.
 
     Example:
-        >>> from memograd import Memo
-        >>> from memograd._events import subscribe
+        >>> from memograd import Memo, subscribe
         >>> seen = []
         >>> end = subscribe(seen.append)
         >>> square = Memo()(lambda x: x * x)

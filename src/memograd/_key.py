@@ -180,14 +180,31 @@ def _content(function: Function, index: int, value: object, mode: Mode) -> objec
         raise NoIdentityError(f"{function.name}(): {path} is {error.reason}") from error.__cause__
 
 
+# The kinds of parameters that are passed by position come first: alone, or by keyword as well.
+_BY_POSITION = 1
+
+
 class Binding:
     """How calls of `f` are bound, as source: f's own parameter list, so that Python binds keywords and defaults.
 
     parameters: `(x, y=_y)`; call: what to call f with; values: one for each name; probe: the key if all are plain;
-    integers: whether all are integers; place: their place in the front of the function, then.
+    integers: whether all are integers; place: their place in the front of the function, then; has_first: whether there
+    is a first parameter, by position.
     """
 
-    __slots__ = ("call", "defaults", "home", "integers", "mark", "names", "parameters", "place", "probe", "values")
+    __slots__ = (
+        "call",
+        "defaults",
+        "has_first",
+        "home",
+        "integers",
+        "mark",
+        "names",
+        "parameters",
+        "place",
+        "probe",
+        "values",
+    )
 
     def __init__(self, f: Callable[..., Any]) -> None:
         # Tools such as doctest ask a function's globals which module it is from.
@@ -207,6 +224,7 @@ class Binding:
         # Where f takes nothing by keyword alone, its values are what to call it with: one tuple serves for both.
         plain = _tuple(positional) == self.values
         self.call = "$values, $nothing" if plain else f"{_tuple(positional)}, {{{', '.join(keywords)}}}"
+        self.has_first = bool(kinds) and min(kinds.values()) <= _BY_POSITION
         variadic = any(kind in {kind.VAR_POSITIONAL, kind.VAR_KEYWORD} for kind in kinds.values())
         cells = [f"{self.mark}type({name}), {name}" for name in self.names]
         self.integers = " and ".join(f"{self.mark}type({name}) is {self.mark}int" for name in self.names)

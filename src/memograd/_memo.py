@@ -120,7 +120,7 @@ class Memo:
                 `"freeze"` gives the first draw for ever; `"refuse"` does not remember it.
             copy: give each caller a copy of a result that can be changed; False for callers who promise not to.
             mode: `"use"`; `"refresh"` computes and stores anew, `"read"` stores nothing, `"off"` is the plain function.
-                So does `MEMOGRAD=off` in the environment for all of them.
+                So does `MEMOGRAD=off` in the environment, read when a function is wrapped, for all of them.
             always: keep remembering where it does not pay, too.
             verify: the part of all hits to compute again and compare, 0.01 say; what differs is said and not given.
             live: bytes of autograd graphs to hold, "64MiB" say, beside those in use: a hit whose graph is gone runs the
@@ -132,9 +132,9 @@ class Memo:
 
         Returns:
             A function with f's signature, and, by functools' names, `cache_info()`, `cache_clear()`,
-            `cache_parameters()` and `__wrapped__`; besides, `cache_key(*args)`, `cached(*args)`, `forget(*args)` and
-            `stats()`. Its `copy` and `deepcopy` are itself. Of a module, a module with the same state and these names,
-            whose copies are of copies of the module.
+            `cache_parameters()` and `__wrapped__`; besides, `cache_key(*args)`, `cached(*args)`, `forget(*args)`,
+            `explain(*args)` and `stats()`. Its `copy` and `deepcopy` are itself. Of a module, a module with the same
+            state and these names, whose copies are of copies of the module.
 
         Raises:
             TypeError: f is a generator function, a scripted module or no function; the message says what to write.

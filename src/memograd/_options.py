@@ -30,7 +30,7 @@ class How(TypedDict, total=False):
     mode: str
     always: bool
     verify: float
-    live: int | str
+    live: int | str | None
     trust: str | None
     per: str | None
 
@@ -69,10 +69,19 @@ def options_of(how: Mapping[str, Any], max_entries: int | None, *, strict: bool)
         if how.get(name, words[0]) not in words:
             raise ValueError(f"memo() got {name}={how[name]!r}, expected one of {', '.join(map(repr, words))}")
     given: dict[str, Any] = {"max_entries": max_entries, "strict": strict}
-    given |= {name: value for name, value in how.items() if name in Options._fields and value is not None}
+    given |= {name: value for name, value in how.items() if name in Options._fields}
     given["mode"] = mode_of(how.get("mode", "use"), environ)
-    given["live"] = bytes_of("memo", "live", how.get("live", 0))
+    given["live"] = bytes_of("memo", "live", how.get("live") or 0)
+    given["verify"] = _part(how.get("verify", 0.0))
     return Options(**given)
+
+
+def _part(verify: object) -> float:
+    if not isinstance(verify, (int, float)):
+        raise TypeError(f"memo() got verify={verify!r}, expected a part of the hits, from 0 to 1; write verify=0.01")
+    if not 0 <= verify <= 1:
+        raise ValueError(f"memo() got verify={verify!r}, expected a part of the hits, from 0 to 1; write verify=0.01")
+    return float(verify)
 
 
 def check_bounds(who: str, store: object, max_entries: object, max_bytes: object) -> None:
@@ -98,7 +107,7 @@ def bytes_of(who: str, name: str, size: object) -> int:
         number, prefix, binary = found.groups()
         return int(float(number) * (1024 if binary else 1000) ** _PREFIXES.index((prefix or "").upper()))
     if not isinstance(size, int) or isinstance(size, bool):
-        raise TypeError(f"{who}() got {name}={size!r}, expected an int, a size or None; write {name}='64MiB'")
+        raise TypeError(f"{who}() got {name}={size!r}, expected an int or a size; write {name}='64MiB'")
     if size < 0:
         raise ValueError(f"{who}() got {name}={size}, expected 0 or more; write {name}='64MiB'")
     return size

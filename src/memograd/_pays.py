@@ -268,11 +268,11 @@ class Pays:
 class Watch:
     """The seconds that one outermost call takes, for the account of its function."""
 
-    __slots__ = ("_began", "_computed", "_looked", "_pays", "again")
+    __slots__ = ("_began", "_computed", "_keyed", "_looked", "_pays", "again")
 
     def __init__(self, pays: Pays) -> None:
         self._pays = pays
-        self._began = self._looked = self._computed = perf_counter()
+        self._began = self._keyed = self._looked = self._computed = perf_counter()
         self.again = False
 
     def sees(self, key: Hashable) -> bool:
@@ -280,8 +280,12 @@ class Watch:
         self.again = self._pays.sees(hash(key))
         return self.again
 
+    def keyed(self) -> None:
+        """Note that the key is made."""
+        self._keyed = perf_counter()
+
     def looked(self) -> None:
-        """Note that key and store have been looked at."""
+        """Note that the store has been looked into."""
         self._looked = self._computed = perf_counter()
 
     def computed(self) -> None:
@@ -290,9 +294,10 @@ class Watch:
 
     def hit(self) -> str:
         """Tell of a hit; give what has changed thereby."""
-        return self._pays.hit(self._looked - self._began, 0.0)
+        return self._pays.hit(self._keyed - self._began, self._looked - self._keyed)
 
     def missed(self) -> str:
         """Tell of a call that was computed and is remembered by now; give what has changed thereby."""
-        seconds = self._looked - self._began, 0.0, perf_counter() - self._computed, self._computed - self._looked
-        return self._pays.missed(*seconds, again=self.again)
+        key, lookup = self._keyed - self._began, self._looked - self._keyed
+        put, compute = perf_counter() - self._computed, self._computed - self._looked
+        return self._pays.missed(key, lookup, put, compute, again=self.again)

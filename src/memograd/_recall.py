@@ -65,7 +65,7 @@ class Recall:
         store: object = self.shelf.store
         return _begun_anew, (self.f, {} if type(store) is dict else store, self.options)
 
-    def answer(  # noqa: C901 - what were methods would take frames from every level of a recursion
+    def answer(  # noqa: C901, PLR0912 - what were methods would take frames from every level of a recursion
         self,
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
@@ -80,6 +80,8 @@ class Recall:
         flight = here.flight
         if flight is None:
             return self.outermost(args, kwargs, values, probe)
+        if self.options.mode.off:
+            return self.f(*args, **kwargs)
         base, key, value = self.asked(args, kwargs, values, probe)
         if base is None or key is None:
             return self.f(*args, **kwargs)
@@ -128,7 +130,7 @@ class Recall:
             return self.aside(args, kwargs)
         # A key of a few plain values costs nothing to speak of.
         watch = Watch(self.pays) if probe is None and self.pays.timed() else None
-        base, key, value = self.asked(args, kwargs, values, probe)
+        base, key, value = self.asked(args, kwargs, values, probe, watch)
         if base is None or key is None:
             return self.f(*args, **kwargs)
         if watch is not None:
@@ -245,14 +247,19 @@ class Recall:
         return outermost(flight, self.f, args, kwargs)
 
     def asked(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any], values: Sequence[Any], probe: tuple[Any, ...] | None
+        self,
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        values: Sequence[Any],
+        probe: tuple[Any, ...] | None,
+        watch: Watch | None = None,
     ) -> tuple[Key | None, Key | None, Any]:
         """Find the key of a call and what is remembered for it, as `look` does."""
         # Looked for by the wrapper and not found: to look again here would cost as much as all the rest of a miss.
         if probe is not None and BARE.issuperset(probe[1::2]) and not self.draws.signposts:
             key = Key(probe)
             return key, key, MISSING
-        return self.look(args, kwargs, values)
+        return self.look(args, kwargs, values, watch)
 
     async def answer_async(self, args: Sequence[Any], kwargs: Mapping[str, Any], values: Sequence[Any]) -> Any:
         """Answer a call of an async function: from the store, from one in progress in this loop, else by computing."""
@@ -327,7 +334,7 @@ class Recall:
             self.shelf.counts.misses += 1
 
     def look(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any], values: Sequence[Any]
+        self, args: Sequence[Any], kwargs: Mapping[str, Any], values: Sequence[Any], watch: Watch | None
     ) -> tuple[Key | None, Key | None, Any]:
         """Find the key of a call, without and with what its result depends on besides, and what is remembered for it.
 
@@ -339,6 +346,8 @@ class Recall:
             self.bypass(error)
             return None, None, MISSING
         key = self.draws.key(base)
+        if watch is not None:
+            watch.keyed()
         remembered = self.shelf.peek(key) if self.options.mode.looks else MISSING
         if remembered is not MISSING:
             value = self.verified(remembered, args, kwargs, values)
@@ -478,6 +487,8 @@ def recall_of(
 ) -> Recall:
     """Put a function in front of a store; `binding` says what keys tell of its calls."""
     own, trust = int(options.per == "instance"), options.trust == "versions"
+    if own and not binding.has_first:
+        raise TypeError("memo() got per='instance' for a function without a first parameter; write it for a method")
     name = name or getattr(f, "__name__", type(f).__name__)
     return Recall(f, Subject(f, name, binding.names, options.version, trust=trust, own=own), store, lock, options)
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sys
 from typing import TYPE_CHECKING, Any
 
+from memograd._ambient._surroundings import modes_now
 from memograd._errors import NoIdentityError
 from memograd._key import Function, Key, cells_of, is_log, key_of
 from memograd.fingerprint._content import KEY, REACHED, trusting
@@ -235,15 +236,15 @@ def _always() -> bool:
 
 
 def _modes() -> Any:
-    """Read the modes of torch, None while it is not loaded."""
-    if sys.modules.get("torch") is None:
-        return None
-    from memograd._ambient._torch import read_modes, unusual
+    """Read the modes of torch, None while it is not loaded. Raises `NoIdentityError` in any that may change all."""
+    modes = modes_now()
+    if modes is not None:
+        from memograd._ambient._torch import unusual
 
-    reason = unusual()
-    if reason:
-        raise NoIdentityError(f"{reason}, which may change what any operation gives")
-    return read_modes()
+        reason = unusual()
+        if reason:
+            raise NoIdentityError(f"{reason}, which may change what any operation gives")
+    return modes
 
 
 def _telling(found: Reach | None, version: Function, modes: Any, *, watched: bool) -> Telling:

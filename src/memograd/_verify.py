@@ -12,7 +12,6 @@ from collections import deque
 from types import BuiltinFunctionType, FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
-from memograd._dice import Dice
 from memograd._key import shown
 from memograd.fingerprint._form import PLAIN, marshalled
 
@@ -46,22 +45,6 @@ class Different(Exception):  # noqa: N818 - control flow: the first difference e
 
 if TYPE_CHECKING:
     Rule: TypeAlias = Callable[[Any, Any], Iterable[Pair]]
-
-
-class Sample:
-    """Which hits are computed again: each with the same chance, drawn from a stream of our own."""
-
-    __slots__ = ("_dice", "part")
-
-    def __init__(self, part: float) -> None:
-        if not 0 <= part <= 1:
-            raise ValueError(f"memo() got verify={part!r}, expected a part of the hits from 0 to 1; write verify=0.01")
-        self.part = part
-        self._dice = Dice(id(self))
-
-    def takes(self) -> bool:
-        """Tell whether the next hit is one of them."""
-        return self._dice.below(1.0) < self.part
 
 
 def compare(remembered: object, fresh: object) -> str | None:

@@ -21,12 +21,12 @@ class Surroundings:
 
     def __init__(self) -> None:
         self._context = copy_context()
-        self._modes = _modes()
+        self._modes = modes_now()
 
     def run(self, f: Callable[..., R], *args: Any, **kwargs: Any) -> R:
         """Call a function in these surroundings, in a copy of the context: what it sets there ends with it."""
         context = self._context.copy()
-        if self._modes is None or self._modes == _modes():
+        if self._modes is None or self._modes == modes_now():
             return context.run(f, *args, **kwargs)
         from memograd._ambient._torch import under
 
@@ -34,7 +34,8 @@ class Surroundings:
             return context.run(f, *args, **kwargs)
 
 
-def _modes() -> Modes | None:
+def modes_now() -> Modes | None:
+    """Read the modes of torch; None while it is not loaded, or just being loaded."""
     if not hasattr(sys.modules.get("torch"), "get_default_dtype"):
         return None
     from memograd._ambient._torch import read_modes

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from importlib.util import find_spec
 
-LIBRARIES = ("click", "rich", "matplotlib", "numpy", "torch")
+LIBRARIES = ("click", "rich", "matplotlib", "numpy", "torch", "threadpoolctl")
 
 
 def missing() -> str | None:
