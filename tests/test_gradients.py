@@ -1,6 +1,7 @@
 """Results that require grad, when the graph that gave them is gone: the store has the values, backward runs f again."""
 
 import gc
+import warnings
 
 import pytest
 import torch
@@ -220,3 +221,148 @@ def test_a_result_in_a_mapping_of_the_users_prints_as_its_values(x):
     assert "x=<" in repr(key)
     assert repr(kept).startswith("tensor(3.")
     assert "grad" not in repr(kept)
+
+
+def ones(count=1):
+    return torch.ones(count, requires_grad=True)
+
+
+def test_two_equal_tensors_are_not_taken_for_one_that_was_passed_twice():
+    f = Memo()(lambda a, b: (a * b).sum())
+    a, b = ones(), ones()
+    f(a, a)
+    gc.collect()
+    f(a, b).backward()
+    assert (a.grad.item(), b.grad.item()) == (1, 1)
+
+
+def test_an_argument_that_the_code_reads_as_well_gets_both_gradients():
+    w = torch.full((1,), 2.0, requires_grad=True)
+    f = Memo()(lambda a: (a * a * w).sum())
+    for _ in range(3):
+        w.grad = None
+        f(w).backward()
+        assert w.grad.item() == 12
+
+
+@pytest.mark.parametrize("differentiate", [torch.autograd.functional.hessian, torch.autograd.functional.hvp])
+def test_differentiating_twice_raises(differentiate):
+    f = Memo()(lambda x: (x**3).sum())
+    more = (torch.ones(2),) if differentiate is torch.autograd.functional.hvp else ()
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="differentiate twice through a memoized call"):
+            differentiate(f, torch.ones(2), *more)
+
+
+def test_a_step_within_a_graph_raises_where_it_is_differentiated():
+    f = Memo()(lambda w, x: ((w * x) ** 2).sum())
+    w, x = ones(2), torch.tensor([1.0, 2.0])
+    fast = w - 0.1 * torch.autograd.grad(f(w, x), w, create_graph=True)[0]
+    with pytest.raises(RuntimeError, match="differentiate twice"):
+        torch.autograd.grad(f(fast, x + 1), w)
+
+
+def test_what_a_caller_within_changes_spoils_nothing():
+    memo = Memo()
+    inner = memo(lambda x: (x * 2, torch.zeros(3)))
+
+    @memo
+    def outer(x):
+        a, mask = inner(x)
+        a.mul_(10)
+        mask.add_(10)
+        b, other = inner(x)
+        return (a + b + other).sum()
+
+    x = ones(3)
+    y = outer(x)
+    y.backward()
+    assert y.item() == 66
+    assert x.grad.tolist() == [22, 22, 22]
+
+
+SCALE = 2.0
+
+
+def test_what_would_be_another_call_by_now_is_not_run_again(monkeypatch):
+    f = Memo()(lambda x: (x * SCALE).sum())
+    x = ones(3)
+    f(x)
+    y = f(x)
+    monkeypatch.setitem(globals(), "SCALE", 5.0)
+    with pytest.raises(RuntimeError, match="would be another call by now"):
+        y.backward()
+    assert x.grad is None
+
+
+def test_a_module_that_trains_again_is_not_run_again_in_backward():
+    net = nn.Sequential(nn.Linear(2, 3), nn.BatchNorm1d(3)).eval()
+    f, x = Memo()(lambda net, x: net(x).sum()), torch.ones(4, 2)
+    f(net, x)
+    y = f(net, x)
+    net.train()
+    with pytest.raises(RuntimeError, match="would be another call by now"):
+        y.backward()
+    assert net[1].num_batches_tracked == 0
+
+
+def test_a_draw_for_ever_has_the_gradient_of_its_value():
+    f = Memo()(lambda x: nn.functional.dropout(x, 0.5), rng="freeze")
+    for _ in range(4):
+        x = ones(8)
+        y = f(x)
+        y.sum().backward()
+        assert torch.equal(x.grad, y.detach())
+        del y
+
+
+def test_the_streams_of_one_that_draws_nothing_are_left_alone(monkeypatch):
+    from memograd._replay import _recompute
+
+    f, x = Memo()(lambda x: (x * 2).sum()), ones(3)
+    f(x)
+    y = f(x)
+    monkeypatch.setattr(_recompute, "set_streams", lambda states: states and pytest.fail("streams were set"))
+    y.backward()
+
+
+def test_a_graph_is_not_shared_with_an_equal_tensor_whose_memory_may_change():
+    f = Memo()(lambda x, w: (x * w).sum())
+    w, x = ones(), torch.ones(1)
+    first = f(x, w)
+    second = f(x.clone(), w)
+    x.data.fill_(7)
+    second.backward()
+    assert w.grad.item() == 1
+    assert first.item() == 1
+
+
+def test_what_cannot_be_recorded_is_run_twice_once():
+    class Out:
+        def __init__(self, value):
+            self.value = value
+
+    ran = []
+
+    @Memo()(version="1")
+    def f(x):
+        ran.append(1)
+        return Out(x * 2)
+
+    for _ in range(10):
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            f(ones() * 1)
+    assert len(ran) == 11
+
+
+def test_results_that_are_kept_make_no_call_slower():
+    f = Memo()(lambda x, i: x * i)
+    x = ones()
+    kept = [f(x, i) for i in range(300)]
+    lives = f.cache_clear.__self__._recall.gradients.lives
+    assert len(lives) == 300
+    before = list(lives._turns)
+    f(x, 301)
+    assert len(kept) == 300
+    assert list(lives._turns)[: 300 - 8] == before[8:]  # few are looked at, in turns

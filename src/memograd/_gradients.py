@@ -53,6 +53,7 @@ class Gradients:
     def __init__(self, max_bytes: int = 0) -> None:
         self.max_bytes = max_bytes
         self.seen = Door(1 << 12)
+        self.twice = ""
         self._lives: Lives | None = None
 
     @property
@@ -82,13 +83,18 @@ class Gradients:
         self, f: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], reads: Sequence[Any]
     ) -> Recorded:
         """Call a function and record it, where it can be."""
-        from memograd._replay import Recorded, record, why_not
+        from memograd._replay import Recorded, Twice, record, why_not
 
         reason = why_not(args, kwargs, reads)
         if reason:
             return Recorded(f(*args, **kwargs), None, f"is computed plainly: {reason}")
         self.lives.sweep()
-        return record(f, args, kwargs, reads)
+        if self.twice:
+            return Recorded(f(*args, **kwargs), None, self.twice)
+        found = record(f, args, kwargs, reads)
+        # What had to be run a second time is not run twice again: it may have effects that are not seen.
+        self.twice = found.reason if isinstance(found.reason, Twice) else ""
+        return found
 
     def keep(self, key: Key, recording: Recording, drawn: Drawn | None) -> Any:
         """Hold a recording; give what a store is to hold beside it, MISSING if nothing.
@@ -115,8 +121,13 @@ class Gradients:
         args: Sequence[Any],
         kwargs: Mapping[str, Any],
         reads: Sequence[Any],
+        unchanged: Callable[[], bool],
     ) -> Any:
-        """Give a stored result, whose gradients are those of `f`, run again where they are asked for; else MISSING."""
+        """Give a stored result, whose gradients are those of `f`, run again where they are asked for; else MISSING.
+
+        Args:
+            unchanged: tells, in the modes of the call, whether it would still be the same call.
+        """
         from memograd._ambient._torch import read_modes
         from memograd._replay import GONE, recompute, why_not
 
@@ -127,7 +138,7 @@ class Gradients:
         # The key says that the streams are where they were when it was computed.
         streams = None if drawn is None else read_streams(drawn.after)
         try:
-            again = recompute(f, args, kwargs, reads, graded.value, graded.plan, read_modes(), streams)
+            again = recompute(f, args, kwargs, reads, graded.value, graded.plan, read_modes(), streams, unchanged)
         except Exception:  # noqa: BLE001 - whatever it is, it costs a computation, never the call
             return MISSING
         if again.output is GONE or again.recording is None:
@@ -145,6 +156,7 @@ class Gradients:
     def clear(self) -> None:
         """Forget all recordings."""
         self._lives = None
+        self.twice = ""
 
 
 def is_graded(stored: Any) -> bool:
@@ -181,7 +193,10 @@ def know_within(key: Key, value: Any) -> bool:
     """Remember a value for the rest of the call that is being recorded; tell whether there is one."""
     scope = _scope()
     if scope is not None:
-        scope.known[key] = value
+        from memograd._replay import connected
+
+        # The caller may change its own.
+        scope.known[key] = connected(value)
     return scope is not None
 
 

@@ -215,7 +215,8 @@ class Recall:
     def keep_recorded(self, key: Key, recording: Recording, told: Any) -> None:
         """Remember a recorded call: its graph while it is in use, and its result."""
         stored = self.gradients.keep(key, recording, told if type(told) is Drawn else None)
-        if stored is MISSING:
+        # What was drawn for ever is not known, where it is to be drawn again.
+        if stored is MISSING or self.options.rng == "freeze":
             return
         with self.shelf.lock:
             taken = self.shelf.put(key, stored)
@@ -233,7 +234,10 @@ class Recall:
             if not is_graded(stored):
                 return MISSING
             drawn = stored if type(stored) is Drawn else None
-            value = self.gradients.given(key, stored, self.again, args, kwargs, reads)
+            base = self.base(values)
+            value = self.gradients.given(
+                key, stored, self.again, args, kwargs, reads, lambda: self.subject.key(values) == base
+            )
         if value is not MISSING:
             if drawn is not None:
                 self.draws.move(drawn, values)

@@ -10,7 +10,7 @@ from importlib import import_module
 import pytest
 from tests.fingerprint.values import assert_all_differ
 
-from memograd import Memo
+from memograd import Memo, NoIdentityError
 from memograd.fingerprint import fingerprint
 from memograd.fingerprint._content import KEY, identify, plainly
 from memograd.fingerprint._form import Unidentified
@@ -444,3 +444,24 @@ def test_what_lies_elsewhere_is_not_read_at_its_address():
     views = [base[1:], base[:, 1:], base.t(), base[::2], base[2], base[2, 3], base.view(torch.int32), base[:0]]
     for view in views * 2:
         assert identify(view, plainly("xxh3")) == identify(view.clone(), plainly("xxh3"))
+
+
+def freed():
+    tensor = torch.ones(4)
+    tensor.untyped_storage().resize_(0)
+    return tensor
+
+
+def shrunk():
+    tensor = torch.ones(1_000_000)
+    identify(tensor), identify(tensor)
+    tensor.untyped_storage().resize_(4)
+    return tensor
+
+
+@pytest.mark.parametrize("make", [freed, shrunk, lambda: torch._efficientzerotensor(4)])
+def test_a_tensor_without_its_memory_is_refused(make):
+    identify(torch.ones(4)), identify(torch.ones(4))
+    for look in (identify, fingerprint):
+        with pytest.raises((Unidentified, NoIdentityError), match="without the memory that its shape needs"):
+            look(make())

@@ -124,7 +124,7 @@ def test_a_gradient_goes_to_the_tensor_of_the_call_that_is_differentiated():
     f = Replayed(lambda x: x.exp() * 2)
     first, second = (torch.linspace(0, 1, 4).requires_grad_() for _ in range(2))
     y, z = f(first), f(second)
-    assert f.calls == 1
+    assert f.calls == 2  # a graph lies in the memory of its own tensors
     z.sum().backward()
     assert first.grad is None
     assert torch.equal(second.grad, 2 * second.detach().exp())
@@ -137,7 +137,7 @@ def test_equal_weights_in_another_module_get_their_own_gradient():
     net, x = model(), torch.ones(2, 6)
     twin = copy.deepcopy(net)
     y, z = f(net, x), f(twin, x)
-    assert f.calls == 1
+    assert f.calls == 2
     z.sum().backward()
     assert grads(*net.parameters()) == [None] * 4
     y.sum().backward()

@@ -49,10 +49,12 @@ def test_an_argument_given_back_is_that_argument():
 def test_a_view_of_an_argument_is_a_view_of_the_argument_of_the_hit():
     f = Replayed(lambda x: (x[1:], x * 2))
     x = torch.arange(3.0).requires_grad_()
-    h, k = x * 1, (x * 1)[:]
+    h = x * 1
+    k = h[:]
     first = f(h)
     view, _ = f(k)
     assert f.calls == 1
+    first = [part.clone() for part in first]
     k.data[2] = 9
     assert view.tolist() == [1, 9]
     view.sum().backward()

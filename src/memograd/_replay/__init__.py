@@ -4,7 +4,7 @@ A recorded call is one node of the graph. Its inputs are the tensors among the a
 call has read; what lies between is a graph of its own, which runs back once for all who use the result.
 """
 
-from memograd._replay._live import Lives, Recorded, record
+from memograd._replay._live import Lives, Recorded, Twice, record
 from memograd._replay._recompute import recompute
 from memograd._replay._recording import GONE, Plan, Recording
 from memograd._replay._refuse import why_not
@@ -19,6 +19,7 @@ __all__ = [
     "Recording",
     "Scope",
     "Seen",
+    "Twice",
     "connected",
     "inside",
     "recompute",

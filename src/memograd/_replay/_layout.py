@@ -59,10 +59,6 @@ class Layout:
         """Put a result together."""
         return swapped(self.skeleton, {at: part.made(sources) for at, part in self.places.items()})
 
-    def release(self) -> None:
-        """Let go of what it holds."""
-        self.skeleton, self.places, self.constants = None, {}, []
-
     @property
     def needs_grad(self) -> bool:
         """Tell whether anything in the result requires grad."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import weakref
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memograd._ambient._streams import read_streams, set_streams
@@ -23,11 +23,18 @@ class Recorded(NamedTuple):
         output: as the plain call gives it.
         recording: what gives it again; None if nothing requires grad, and if the graph could not be held.
         reason: why it could not be held: what the function does ("changes a tensor among its arguments"), else "".
+            It is `Twice` where the call was run a second time, plainly.
     """
 
     output: Any
     recording: Recording | None
     reason: str
+
+
+class Twice(str):
+    """Why a call could not be recorded, and had to be run a second time."""
+
+    __slots__ = ()
 
 
 def record(
@@ -51,7 +58,7 @@ def record(
     if isinstance(found, Recorded):
         return found
     set_streams(streams)
-    return Recorded(f(*args, **kwargs), None, found)
+    return Recorded(f(*args, **kwargs), None, Twice(found) if run.ran else found)
 
 
 def _attempt(run: Run, f: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Recorded | str:
@@ -87,6 +94,9 @@ def _kept(run: Run) -> Recorded:
     return Recorded(output, recording, "")
 
 
+_LOOKS = 8
+
+
 class Lives:
     """Recordings by key, held weakly: each lives as long as an output of it is in use.
 
@@ -98,6 +108,8 @@ class Lives:
         self.max_bytes = max_bytes
         self._known: weakref.WeakValueDictionary[Hashable, Recording] = weakref.WeakValueDictionary()
         self._held: OrderedDict[Hashable, tuple[Recording, int]] = OrderedDict()
+        self._bytes = 0
+        self._turns: deque[tuple[Hashable, weakref.ref[Recording]]] = deque()
         self._lock = threading.RLock()
 
     def __len__(self) -> int:
@@ -122,27 +134,43 @@ class Lives:
         """Hold a recording."""
         with self._lock:
             self._known[key] = recording
-            self._held.pop(key, None)
+            self._turns.append((key, weakref.ref(recording)))
+            self._let_go(key)
+            if not self.max_bytes or recording.graph is None:
+                return
             # What holds the graph together takes memory, too.
             size = recording.nbytes + 1024
-            if size <= self.max_bytes and recording.graph is not None:
+            if size <= self.max_bytes:
                 self._held[key] = recording, size
-            while sum(size for _, size in self._held.values()) > self.max_bytes:
-                self._held.popitem(last=False)
+                self._bytes += size
+            while self._bytes > self.max_bytes:
+                self._let_go(next(iter(self._held)))
 
     def sweep(self) -> None:
         """Free the graphs of recordings of which something saved was changed in place: backward would raise.
 
         To be called before a call is recorded: a training loop holds one graph at a time, then, as the plain one does.
+        A few are looked at each time, in turns, so that it costs the same however many results are kept.
         """
-        for key, recording in list(self._known.items()):
-            if recording.broken:
+        with self._lock:
+            looked_at = [self._turns.popleft() for _ in range(min(_LOOKS, len(self._turns)))]
+            for key, reference in looked_at:
+                recording = reference()
+                if recording is None:
+                    continue
+                if not recording.broken:
+                    self._turns.append((key, reference))
+                    continue
                 recording.release()
-                self._known.pop(key, None)
-                self._held.pop(key, None)
+                if self._known.get(key) is recording:
+                    self.drop(key)
+
+    def _let_go(self, key: Hashable) -> None:
+        _, size = self._held.pop(key, (None, 0))
+        self._bytes -= size
 
     def drop(self, key: Hashable) -> None:
         """Forget one."""
         with self._lock:
             self._known.pop(key, None)
-            self._held.pop(key, None)
+            self._let_go(key)

@@ -75,13 +75,7 @@ def whole(tensor: Tensor) -> Tensor:
     return torch.empty(0, dtype=tensor.dtype, device=tensor.device).set_(storage, 0, (length,), (1,))
 
 
-def is_same_content(a: Tensor, b: Tensor) -> bool:
-    """Tell whether two tensors have equal bits, and lie alike."""
-    if a.dtype != b.dtype or a.device != b.device or not a.layout == b.layout == torch.strided:
-        return False
-    # The very same elements, else equal ones.
-    return a.is_set_to(b) or (a.shape == b.shape and a.stride() == b.stride() and torch.equal(_bits(a), _bits(b)))
-
-
-def _bits(tensor: Tensor) -> Tensor:
-    return tensor.detach().resolve_conj().resolve_neg().contiguous().view(-1).view(torch.uint8)
+def is_same_memory(a: Tensor, b: Tensor) -> bool:
+    """Tell whether two tensors are the very same elements."""
+    alike = a.dtype == b.dtype and a.device == b.device and a.layout == b.layout == torch.strided
+    return alike and (a.is_set_to(b) or (a.numel() == b.numel() == 0 and a.shape == b.shape))

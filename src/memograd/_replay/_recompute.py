@@ -24,7 +24,14 @@ if TYPE_CHECKING:
     from memograd._replay._recording import Plan
 
 
-def recompute(
+ANOTHER = (
+    "a remembered call is run again for its gradients, and would be another call by now: something that it depends on "
+    "(an argument, a weight, a training flag, a global) has changed since. Go backward before, or call the unmemoized "
+    "function (f.__wrapped__)"
+)
+
+
+def recompute(  # noqa: PLR0913, PLR0917 - all that a call was
     f: Callable[..., Any],
     args: Sequence[Any],
     kwargs: Mapping[str, Any],
@@ -33,6 +40,7 @@ def recompute(
     plan: Plan,
     modes: Modes,
     streams: Mapping[str, State] | None,
+    unchanged: Callable[[], bool] = lambda: True,
 ) -> Recorded:
     """Give a stored result; if gradients come back to it, run `f` again then, and once.
 
@@ -44,13 +52,15 @@ def recompute(
         plan: what the recording of the call said.
         modes: those of the call.
         streams: the random states that the call began with, if it draws.
+        unchanged: tells, in the modes of the call, whether it would still be the same call.
     """
     seen = Seen((tuple(args), dict(kwargs), tuple(captured)))
     laid_out = _laid_out(value, plan)
-    if laid_out is None:
+    # Which of two that are one would a gradient be for?
+    if laid_out is None or len(set(seen.pattern)) < len(seen.pattern):
         return Recorded(GONE, None, "the stored result is of another form than its plan")
     layout, roots = laid_out
-    job = _Job(f, args, kwargs, seen, plan, modes, streams)
+    job = _Job(f, args, kwargs, seen, plan, modes, streams, unchanged)
     recording = Recording(seen, layout, roots, list(plan.inputs), None, job.graph)
     return Recorded(recording.give(seen), recording, "")
 
@@ -71,7 +81,7 @@ def _laid_out(value: Any, plan: Plan) -> tuple[Layout, list[Tensor]] | None:
 class _Job:
     """A call that may have to be run again. It holds the arguments until then."""
 
-    __slots__ = ("args", "f", "kwargs", "modes", "plan", "seen", "streams", "versions")
+    __slots__ = ("args", "f", "kwargs", "modes", "plan", "seen", "streams", "unchanged", "versions")
 
     def __init__(
         self,
@@ -82,8 +92,10 @@ class _Job:
         plan: Plan,
         modes: Modes,
         streams: Mapping[str, State] | None,
+        unchanged: Callable[[], bool],
     ) -> None:
         self.f = f
+        self.unchanged = unchanged
         self.args = args
         self.kwargs = kwargs
         self.seen = seen
@@ -96,14 +108,17 @@ class _Job:
         """Run the call again, and give its graph, with the inputs in the order of the plan."""
         self.check()
         run = Run(self.seen)
-        run.prepare(self.args, self.kwargs)
-        before = read_streams()
-        try:
-            set_streams(dict(self.streams or {}))
-            with under(self.modes):
+        # The streams of one that draws nothing are left alone: other threads may be drawing from them.
+        before = read_streams(self.streams or ())
+        with under(self.modes):
+            if not self.unchanged():
+                raise RuntimeError(ANOTHER)
+            try:
+                run.prepare(self.args, self.kwargs)
+                set_streams(dict(self.streams or {}))
                 run.call(self.f)
-        finally:
-            set_streams(before)
+            finally:
+                set_streams(before)
         return self.arranged(recorded(run))
 
     def check(self) -> None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from memograd._replay._graph import Graph, leaves_of
 from memograd._replay._layout import lay_out
-from memograd._replay._memory import copied, is_same_content, version
+from memograd._replay._memory import copied, is_same_memory, version
 from memograd._replay._run import RELEASED
 from memograd._replay._trees import Seen
 from memograd._replay._vjp import Give, Live, applied
@@ -154,16 +154,16 @@ class Recording:
         return self.layout.filled({"roots": roots, "constants": [copied(value) for value in self.layout.constants]})
 
     def release(self) -> None:
-        """Let go of what it holds: it cannot be run back any more."""
+        """Let go of the graph: it cannot be run back any more. The rest may be being given to another thread."""
         self.graph = self._later = None
-        self.values, self.inputs = [], []
-        self.seen.release()
-        self.layout.release()
 
     @property
     def plan(self) -> Plan | None:
         """Say what a store must hold beside the result; None if the result alone, with that, is not enough."""
         places, parts = [x for x in self.inputs if isinstance(x, int)], self.layout.places.values()
+        # Of two arguments that are one tensor, a later call may have two.
+        if len(set(self.seen.pattern)) < len(self.seen.pattern):
+            return None
         if len(places) < len(self.inputs) or any(part.source == "arguments" or part.geometry for part in parts):
             return None
         return Plan(tuple(places), tuple(part.grad for part in parts))
@@ -182,27 +182,22 @@ class _Pattern:
         self.others = seen.others
 
     def fits(self, seen: Seen) -> bool:
-        """Tell whether another call's tensors can stand in the places of these.
+        """Tell whether another call's tensors can stand in the places of these: whether they are these.
 
-        The graph holds the memory of these. Where another's are elsewhere, these must still be what they were: aliases
-        (`.data`, numpy) can have changed them since, unseen.
+        The graph holds the memory of these. An equal tensor elsewhere stays what it is when these are changed.
         """
         return (
             self.pattern == seen.pattern
             and self.requires == [tensor.requires_grad for tensor in seen.tensors]
             and len(self.others) == len(seen.others)
             and all(a is b for a, b in zip(self.others, seen.others, strict=True))
-            and all(is_same_content(a, b) for a, b in zip(self.kept, seen.tensors, strict=True))
+            and all(is_same_memory(a, b) for a, b in zip(self.kept, seen.tensors, strict=True))
         )
 
     @property
     def unchanged(self) -> bool:
         """Tell whether none of it was changed in place."""
         return self.versions == [version(tensor) for tensor in self.kept]
-
-    def release(self) -> None:
-        """Let go of it."""
-        self.kept, self.others = [], []
 
 
 def _same(node: _Node, inputs: list[Tensor]) -> bool:

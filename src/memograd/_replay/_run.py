@@ -82,8 +82,8 @@ def _opened() -> Generator[None]:
 
 def connected(value: Any) -> Any:
     """Copy a value of the graph in progress, within that graph, so that changing the copy spoils nothing."""
-    found = Seen(value)
-    return swapped(value, {id(tensor): tensor.clone() for tensor in found.tensors if not tensor.is_leaf})
+    own = [tensor for tensor in Seen(value).direct if not (tensor.is_leaf and tensor.requires_grad)]
+    return swapped(value, {id(tensor): tensor.clone() for tensor in own})
 
 
 class Saved:
@@ -135,6 +135,7 @@ class Run:
         self.args: tuple[Any, ...] = ()
         self.kwargs: dict[str, Any] = {}
         self.start = 0
+        self.ran = False
         self.ended = False
         self.output: Any = None
 
@@ -147,6 +148,7 @@ class Run:
     def call(self, f: Callable[..., Any]) -> None:
         """Run it. Raises `Unrecordable` where it raised because of a stand-in."""
         self.start = _sequence_number()
+        self.ran = True
         try:
             self._enter(f)
         except RuntimeError as error:

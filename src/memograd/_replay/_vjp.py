@@ -15,10 +15,9 @@ if TYPE_CHECKING:
 
     from memograd._replay._recording import Recording
 
-_C: Any = torch._C  # pyright: ignore[reportPrivateUsage]
 _TWICE = (
-    b"trying to differentiate twice through a memoized call, which memograd does not do: call the unmemoized function "
-    b"(f.__wrapped__) where create_graph=True is used"
+    "trying to differentiate twice through a memoized call, which memograd does not do: call the unmemoized function "
+    "(f.__wrapped__) where create_graph=True is used"
 )
 
 
@@ -26,17 +25,20 @@ class Live(Function):
     """A recorded call. Whatever comes back to its outputs arrives summed, so its graph runs back once a backward."""
 
     @staticmethod
-    def forward(ctx: Any, recording: Recording, *inputs: Tensor) -> tuple[Tensor, ...]:  # noqa: ARG004 - the node's
+    def forward(ctx: Any, recording: Recording, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Give the values at the roots; the node keeps the recording alive."""
         ctx.set_materialize_grads(False)
         ctx.recording = recording
+        ctx.save_for_backward(*inputs)
         return tuple(value.detach() for value in recording.values)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor | None) -> tuple[Tensor | None, ...]:
         """Run the recorded graph back."""
         found = ctx.recording.back(grads, ctx.needs_input_grad[1:])
-        return (None, *(_once(found) if torch.is_grad_enabled() else found))
+        if torch.is_grad_enabled():
+            found = _once(found, [*ctx.saved_tensors, *(grad for grad in grads if grad is not None)])
+        return (None, *found)
 
 
 class Give(Function):
@@ -60,13 +62,22 @@ def applied(node: Any, *args: Any) -> tuple[Tensor, ...]:
     return node.apply(*args)
 
 
-def _once(grads: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+class Once(Function):
+    """Gradients that depend on all that they were computed of, and whose own gradients raise."""
+
+    @staticmethod
+    def forward(ctx: Any, count: int, *tensors: Tensor) -> tuple[Tensor, ...]:  # noqa: ARG004
+        """Give the first ones, which depend on the others."""
+        return tuple(tensor.clone() for tensor in tensors[:count])
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> Any:  # noqa: ARG004
+        """Raise."""
+        raise RuntimeError(_TWICE)
+
+
+def _once(grads: Sequence[Tensor | None], sources: Sequence[Tensor]) -> list[Tensor | None]:
     """Let gradients, which a further backward would take for constants, raise there."""
-    given = [grad.detach().requires_grad_() for grad in grads if grad is not None]
-    late = iter(_C._functions.DelayedError(_TWICE, len(given))(*given) if len(given) > 1 else _single(given))
-    return tuple(None if grad is None else next(late) for grad in grads)
-
-
-def _single(given: list[Tensor]) -> list[Tensor]:
-    # The node of one tensor gives it bare.
-    return [_C._functions.DelayedError(_TWICE, 1)(*given)] if given else []
+    given = [grad for grad in grads if grad is not None]
+    late = iter(applied(Once, len(given), *given, *sources))
+    return [None if grad is None else next(late) for grad in grads]

@@ -105,8 +105,22 @@ def _usual(shape: torch.Size) -> tuple[int, ...]:
 
 
 def _bytes(value: torch.Tensor) -> memoryview | bytes:
+    _check_memory(value)
     plain = value.detach().resolve_conj().resolve_neg().cpu().contiguous()
-    return memoryview(_Memory.of(plain)).cast("B") if plain.numel() else b""
+    if not plain.numel():
+        return b""
+    _check_memory(plain)
+    return memoryview(_Memory.of(plain)).cast("B")
+
+
+def _check_memory(value: torch.Tensor) -> None:
+    """Raise `Unidentified` for a tensor whose memory was given back, or is less than its shape says."""
+    if not value.numel():
+        return
+    last = sum((size - 1) * step for size, step in zip(value.shape, value.stride(), strict=True))
+    needed = (value.storage_offset() + last + 1) * value.element_size()
+    if value._is_zerotensor() or not value.data_ptr() or value.untyped_storage().nbytes() < needed:
+        raise Unidentified("a tensor without the memory that its shape needs, which has no content")
 
 
 class _Memory:
@@ -156,7 +170,11 @@ def _quick_tensor(mode: Mode, kind: bytes = b"T") -> Quick:  # noqa: C901 - a ca
             before, at, held, after, short, strides = marks[value.dtype][value.shape]
             if strides is not None and strides != value.stride():
                 return None
-            chunk = before + held(at(value.data_ptr())) + after
+            # Memory can have been given back, or be less than the shape says. The walk looks at parts of a memory.
+            address, memory = value.data_ptr(), value.untyped_storage()
+            if not address or memory.data_ptr() != address or memory.nbytes() < value.nbytes:
+                return None
+            chunk = before + held(at(address)) + after
         except KeyError:
             add(value, marks)
             return None

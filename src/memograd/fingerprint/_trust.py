@@ -76,6 +76,8 @@ def _stamp(value: Any) -> Stamp:
     """Say how a tensor looks; nothing of one that does not count its changes."""
     try:
         version = value._version  # noqa: SLF001 - torch has no other name for it
+        if value.__dict__ or (value.requires_grad and (value._backward_hooks or value._post_accumulate_grad_hooks)):
+            return ()  # what is noted on it, and its hooks, have no counter
         return version, value.data_ptr(), value.requires_grad, value.dtype, value.shape, value.stride()
     except RuntimeError:  # an inference tensor, a sparse one
         return ()
