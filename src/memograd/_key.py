@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import weakref
 from collections import Counter, OrderedDict, defaultdict, deque
-from textwrap import indent
 from types import FunctionType
 from typing import TYPE_CHECKING, Any, cast
 
@@ -245,7 +244,8 @@ class Binding:
         `prefix` stands in front of its `def`: "async ".
         """
         names = {self.mark + key: value for key, value in {**names, "type": type, "int": int}.items()} | self.defaults
-        inner = indent(f"{prefix}def call{self.parameters}:\n{body.replace('$', self.mark)}", "    ")
+        lines = f"{prefix}def call{self.parameters}:\n{body.replace('$', self.mark)}".splitlines()
+        inner = "\n".join(f"    {line}" for line in lines)
         source = f"def define({', '.join(names)}):\n{inner}\n    return call"
         space: dict[str, Any] = {}
         exec(compile(source, SOURCE, "exec"), space)  # noqa: S102 - the source holds names of parameters only

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import MutableMapping
 from os import environ
 from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
@@ -101,7 +100,9 @@ def check_bounds(who: str, store: object, max_entries: object, max_bytes: object
 def bytes_of(who: str, name: str, size: object) -> int:
     """Read a number of bytes: an int, or text such as "64MiB". Raises `TypeError`, `ValueError`."""
     if isinstance(size, str):
-        found = _SIZE.fullmatch(size.strip())
+        import re
+
+        found = re.fullmatch(_SIZE, size.strip())
         if found is None:
             raise ValueError(f"{who}() got {name}={size!r}, expected a size; write {name}='64MiB', or '2 GB'")
         number, prefix, binary = found.groups()
@@ -113,5 +114,5 @@ def bytes_of(who: str, name: str, size: object) -> int:
     return size
 
 
-_SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B?")
+_SIZE = r"(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B?"
 _PREFIXES = ("", "K", "M", "G", "T")

@@ -15,7 +15,6 @@ NOTE [hit] A hit on plain arguments takes little more than reading what must be 
 
 from __future__ import annotations
 
-import re
 import sys
 import weakref
 from typing import TYPE_CHECKING, Any, cast
@@ -190,6 +189,7 @@ def _written(telling: Telling, binding: Binding, held: Held) -> str:
     own = {name for name in check.names if name in binding.names or name.startswith(binding.mark)}
     at_home = check.home is binding.home or not check.names
     condition, values = (check.condition, check.values) if at_home and not own else ("$0()", (telling.tell,))
-    for at, value in enumerate(values):
+    for at, value in reversed([*enumerate(values)]):  # `$1` begins `$12`
         setattr(held, f"at_{at}", value)
-    return re.sub(r"\$(\d+)", r"$held.at_\1", condition)
+        condition = condition.replace(f"${at}", f"$held.at_{at}")
+    return condition
