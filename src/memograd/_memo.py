@@ -9,7 +9,6 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
-from memograd._call import memoize
 from memograd._options import bytes_of, check_bounds, options_of
 from memograd.store._lock import new_lock
 from memograd.store._memory import Memory, default_memory
@@ -154,6 +153,8 @@ class Memo:
         options = options_of(how, self._max_entries, strict=strict)
         if store is None:
             store = self.store if max_bytes is None else Memory(bytes_of("memo", "max_bytes", max_bytes), self._lock)
+
+        from memograd._call import memoize  # half of what an import would take
 
         def decorate(f: Any) -> Any:
             if not _is_module(f):
