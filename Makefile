@@ -7,7 +7,7 @@ RUN := .venv/.installed-run
 DEV := .venv/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test lint types imports bench docs clean
+.PHONY: help demo test slow lint types imports bench docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
@@ -15,8 +15,11 @@ help:  ## list the targets
 demo: $(RUN)  ## train a language model plain and memoized side by side (under 3 minutes)
 	OMP_WAIT_POLICY=passive .venv/bin/memograd demo $(ARGS)
 
-test: $(DEV)  ## run every test, slow ones too; the gpu tests where there is a GPU
-	.venv/bin/python -m pytest $(ARGS)
+test: $(DEV)  ## run the tests; the gpu tests where there is a GPU
+	.venv/bin/python -m pytest -m 'not slow' $(ARGS)
+
+slow: $(DEV)  ## run the tests that take more than a few seconds each
+	.venv/bin/python -m pytest -m slow $(ARGS)
 
 lint: imports  ## ruff (rules and format) and the import contracts
 	.venv/bin/ruff check .

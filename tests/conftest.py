@@ -1,4 +1,4 @@
-"""What all tests share: where CUDA is missing, tests marked gpu are skipped, and say so."""
+"""What all tests share: those marked gpu are skipped, and say so, where CUDA is missing; no other asks the clock."""
 
 from __future__ import annotations
 
@@ -21,3 +21,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     if marked and not _cuda():
         for item in marked:
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device, and torch sees none here"))
+
+
+@pytest.fixture(autouse=True)
+def patient(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let remembering take its time, but in tests marked `account`: on a busy machine no function steps aside."""
+    if not request.node.get_closest_marker("account"):
+        monkeypatch.setattr("memograd._pays.GRACE", float("inf"))

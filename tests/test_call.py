@@ -332,6 +332,7 @@ def test_stats_tell_what_is_not_in_cache_info():
     assert (told.bypasses, told.puts, told.evictions, told.level) == (1, 2, 0, "on")
 
 
+@pytest.mark.account
 def test_stats_tell_the_account_of_seconds():
     f = Memo()(lambda xs: time.sleep(0.01))
     f([1]), f([1])

@@ -86,6 +86,7 @@ def fibonacci_numbers(n):
     return a
 
 
+@pytest.mark.slow
 def test_fibonacci_of_100_000_returns_and_begins_each_body_twice():
     fibonacci, began = counted()
     assert fibonacci(100_000) == fibonacci_numbers(100_000)
@@ -114,6 +115,7 @@ def edit_distance(a, b):
     return row[-1]
 
 
+@pytest.mark.slow
 def test_an_edit_distance_is_right_and_begins_few_bodies_more_than_twice():
     rng = random.Random(1)
     a, b = ("".join(rng.choices("abcd", k=300)) for _ in range(2))
@@ -254,6 +256,7 @@ def test_under_a_recursion_limit_that_the_user_has_changed(frames):
     assert len(began) <= 2.5 * 10_001
 
 
+@pytest.mark.slow
 def test_a_limit_of_millions_does_not_fill_the_stack():
     deepest = 0
 
@@ -500,6 +503,7 @@ def elsewhere(n):
     return n
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "swallow",
     [

@@ -15,6 +15,8 @@ from tests.threads import together
 from memograd._pays import DROUGHT, GRACE, LEAST, SHARE, WAITS, Door, Pays
 from memograd.testing import FakeClock
 
+pytestmark = pytest.mark.account
+
 
 class Cost(NamedTuple):
     """What a call takes, in seconds."""
