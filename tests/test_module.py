@@ -731,6 +731,67 @@ def test_a_parametrization_of_its_own_weight_is_seen(side):
         assert same(mine(X), net(X))
 
 
+@pytest.mark.parametrize("first", ["plain", "mine"])
+@pytest.mark.parametrize("second", ["plain", "mine"])
+def test_a_parametrization_that_is_registered_on_either_is_that_of_both(first, second):
+    net = nn.Linear(3, 3)
+    mine = Memo(strict=True)(net)
+    both = {"plain": net, "mine": mine}
+    keys = [mine.cache_key(X)]
+    parametrize.register_parametrization(both[first], "weight", nn.Tanh())
+    keys.append(mine.cache_key(X))
+    parametrize.register_parametrization(both[second], "bias", nn.Sigmoid())
+    keys.append(mine.cache_key(X))
+    assert len(set(keys)) == 3
+    for each in both.values():
+        assert same(each.weight, net.parametrizations.weight.original.tanh())
+        assert same(each.bias, net.parametrizations.bias.original.sigmoid())
+        assert isinstance(each, nn.Linear)
+        assert not each._parameters
+    assert [same(mine(X), net(X)) for _ in range(3)] == [True] * 3
+    assert mine.cache_info()[:2] == (2, 1)
+    for one, other in (("weight", second), ("bias", first)):
+        parametrize.remove_parametrizations(both[other], one)
+    assert type(net) is nn.Linear
+    assert list(net.state_dict()) == list(mine.state_dict()) == ["weight", "bias"]
+    assert same(mine(X), net(X))
+    assert mine.weight is net.weight
+
+
+def test_what_is_assigned_to_a_parametrized_weight_goes_to_the_parametrization_on_either_side():
+    class Doubled(nn.Module):
+        def forward(self, weight):
+            return 2 * weight
+
+        def right_inverse(self, weight):
+            return weight / 2
+
+    net = nn.Linear(3, 3)
+    mine = Memo()(net)
+    parametrize.register_parametrization(net, "weight", Doubled())
+    mine.weight = torch.ones(3, 3)
+    assert net.parametrizations.weight.original.unique().tolist() == [0.5]
+    assert "weight" not in vars(net)
+
+
+def test_a_class_from_which_none_can_be_derived_is_refused_before_anything_is_changed():
+    class Final(type(nn.Linear)):
+        def mro(cls):
+            if len(cls.__bases__) > 1:
+                raise TypeError("sealed")
+            return super().mro()
+
+    class OfFinal(nn.Linear, metaclass=Final):
+        pass
+
+    net = nn.Linear(3, 3)
+    mine = Memo()(net)
+    with pytest.raises(TypeError, match="from which no class can be derived: sealed"):
+        mine.__class__ = OfFinal
+    assert (type(net), mine.__class__) == (nn.Linear, nn.Linear)
+    assert same(mine(X), net(X))
+
+
 # The names of a memoized function.
 
 

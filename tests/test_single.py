@@ -416,10 +416,10 @@ def test_random_schedules_end_with_right_values_and_an_empty_table(seed):
         keys = range(rng.randint(1, 6))
         needs = {key: rng.sample(keys, rng.randint(0, min(2, len(keys)))) for key in keys}
         failing = {key: rng.random() < 0.2 for key in keys}
-        check_schedule(needs, failing, [[rng.choice(keys) for _ in range(3)] for _ in range(rng.randint(2, 6))])
+        assert_schedule(needs, failing, [[rng.choice(keys) for _ in range(3)] for _ in range(rng.randint(2, 6))])
 
 
-def check_schedule(needs, failing, plans):
+def assert_schedule(needs, failing, plans):
     memory, here = Memory(), threading.local()
     at_work = dict.fromkeys(needs, 0)
 

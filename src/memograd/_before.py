@@ -103,7 +103,7 @@ class Before:
 
     def _still(self, value: object, cell: object) -> bool:
         try:
-            return identify(value, self._subject.modes[1]) == cell
+            return identify(value, self._subject.writings[1]) == cell
         except Unidentified:
             return False
 
@@ -130,7 +130,7 @@ class Before:
 def _witness(values: Sequence[Any], subject: Subject, cells: Sequence[Any]) -> Witness:
     from memograd._copies._witness import witness  # not needed by those whose arguments are plain
 
-    return witness(values, subject.parameters, cells[1::2], subject.modes[0])
+    return witness(values, subject.parameters, cells[1::2], subject.writings[0])
 
 
 # Wakes now and then to draw progress bars, and draws no numbers.

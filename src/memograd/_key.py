@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
     from inspect import Parameter, Signature
 
-    from memograd.fingerprint._form import Mode
+    from memograd.fingerprint._form import Writing
 
 # What `==` among values of this exact type tells to the bit; for float, all but zeros and NaN.
 _RAW: frozenset[type] = frozenset({int, str, bytes, bool, type(None), float})
@@ -104,17 +104,17 @@ def in_front(cells: tuple[Any, ...]) -> Any:
     return cells[2] if len(cells) == 3 else tuple(cells[2::2])
 
 
-def key_of(function: Function, values: Sequence[object], mode: Mode = KEY, own: int = 0) -> Key:
+def key_of(function: Function, values: Sequence[object], writing: Writing = KEY, own: int = 0) -> Key:
     """Make the key of a call from the values of the parameters. Raises `NoIdentityError`, naming the path.
 
     Args:
         function: the version.
         values: of the parameters.
-        mode: how content is written.
+        writing: how content is written.
         own: how many of the first stand for themselves, and not for their content.
     """
     cells: list[object] = [function]
-    quick = mode.quick
+    quick = writing.quick
     for index, value in enumerate(values):
         if index < own:
             cells += (CONTENT, _itself(function, index, value))
@@ -125,7 +125,7 @@ def key_of(function: Function, values: Sequence[object], mode: Mode = KEY, own: 
         else:
             # What `identify` does first, without the calls that lead there: a batch is many tensors.
             chunk = quick[kind](value) if kind in quick else None
-            cells += (CONTENT, _content(function, index, value, mode) if chunk is None else Content(chunk))
+            cells += (CONTENT, _content(function, index, value, writing) if chunk is None else Content(chunk))
     return Key(cells)
 
 
@@ -139,15 +139,15 @@ def _itself(function: Function, index: int, value: object) -> Content:
     return Standing.of(b"itself", (Identity(value),))
 
 
-def cells_of(name: str, reads: Sequence[tuple[str, object]], mode: Mode = REACHED) -> tuple[object, ...]:
+def cells_of(name: str, reads: Sequence[tuple[str, object]], writing: Writing = REACHED) -> tuple[object, ...]:
     """Make the cells of values that code reads: a lock, a file, a socket stand for themselves, in this process.
 
     Args:
         name: of the function.
         reads: the way to each value, and the value.
-        mode: how content is written.
+        writing: how content is written.
     """
-    return tuple(cell for path, value in reads for cell in (CONTENT, _read(name, path, value, mode)))
+    return tuple(cell for path, value in reads for cell in (CONTENT, _read(name, path, value, writing)))
 
 
 _CONTAINERS: frozenset[type] = frozenset(
@@ -163,17 +163,17 @@ def is_log(value: Any, depth: int = 8) -> bool:
     return PLAIN.issuperset(map(type, parts)) or all(type(p) in PLAIN or is_log(p, depth - 1) for p in parts)
 
 
-def _read(name: str, path: str, value: object, mode: Mode) -> object:
+def _read(name: str, path: str, value: object, writing: Writing) -> object:
     try:
-        return identify(value, mode)
+        return identify(value, writing)
     except Unidentified as error:
         message = f"{name}(): {path}{error.path}, which it reads, is {error.reason}"
         raise NoIdentityError(message) from error.__cause__
 
 
-def _content(function: Function, index: int, value: object, mode: Mode) -> object:
+def _content(function: Function, index: int, value: object, writing: Writing) -> object:
     try:
-        return identify(value, mode)
+        return identify(value, writing)
     except Unidentified as error:
         path = f"args.{function.parameters[index]}{error.path}"
         raise NoIdentityError(f"{function.name}(): {path} is {error.reason}") from error.__cause__

@@ -121,6 +121,29 @@ class MemoModule(nn.Module):
             return getattr(calls.names(), name)
         return super().__getattr__(name)
 
+    def __setattr__(self, name: str, value: Any) -> None:
+        # Of the class of before, a property that the module has by now would be passed by.
+        _followed(self)
+        super().__setattr__(name, value)
+
+    def __delattr__(self, name: str) -> None:
+        _followed(self)
+        super().__delattr__(name)
+
+    @property
+    def __class__(self) -> type[nn.Module]:
+        """The module's class: who derives another from it, to put in its place (a parametrization), means that one."""
+        calls = _calls_of(self)
+        return type(self) if calls is None else type(calls.module)
+
+    @__class__.setter
+    def __class__(self, kind: Any) -> None:
+        calls = _calls_of(self)
+        if calls is None:
+            _own_class.__set__(self, kind)
+        else:
+            calls.becomes(self, kind)
+
     def __dir__(self) -> list[str]:
         return sorted({*super().__dir__(), *NAMES})
 
@@ -161,6 +184,16 @@ def _calls_of(made: MemoModule) -> _Calls | None:
         return made.__memograd__
     except AttributeError:
         return None
+
+
+def _followed(made: MemoModule) -> None:
+    calls = _calls_of(made)
+    if calls is not None:
+        calls.follows(made)
+
+
+# What `made.__class__` would be without a module behind it.
+_own_class: Any = object.__dict__["__class__"]
 
 
 def _is_traced() -> bool:
@@ -228,8 +261,14 @@ class _Calls:
         if kind is self.kind or type(made) is not self.derived:
             return False
         self.kind, self.derived = kind, _derived(kind)
-        object.__setattr__(made, "__class__", self.derived)
+        _own_class.__set__(made, self.derived)
         return True
+
+    def becomes(self, made: MemoModule, kind: type[nn.Module]) -> None:
+        """Give the module another class. Raises `TypeError` where none can be derived from it, and changes nothing."""
+        _derived(kind)
+        self.module.__class__ = kind
+        self.follows(made)
 
     def answer(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Answer a call."""

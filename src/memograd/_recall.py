@@ -458,7 +458,7 @@ class Recall:
         """Tell whether the result of a call is remembered."""
         try:
             key = self.draws.key(self.base(values))
-            return self.gradients.holds(key) or self.shelf.peek(key) is not MISSING
+            return self.gradients.holds(key) or self.shelf.holds(key)
         except NoIdentityError:
             return False
 

@@ -60,17 +60,27 @@ class Shelf:
         self._find: Callable[[Key, Any], Any] = store.get if own is None else own.find
 
     def peek(self, key: Key) -> Any:
-        """Look without counting."""
+        """Look up without counting. That is a use: the result is the last one to go."""
         with self.lock:
-            try:
-                value = self._find(key, MISSING)
-            except Exception as error:  # noqa: BLE001 - a store that fails costs a computation, never the call
-                self._failed("look into", error)
-                return MISSING
+            value = self._looked_up(self._find, key)
             if value is not MISSING and self.order is not None:
                 self.order[key] = None
                 self.order.move_to_end(key)
             return value
+
+    def holds(self, key: Key) -> bool:
+        """Tell whether a result is there. That is no use: the order in which results go stays as it is."""
+        with self.lock:
+            if isinstance(self.store, Memory):
+                return key in self.store
+            return self._looked_up(self.store.get, key) is not MISSING
+
+    def _looked_up(self, find: Callable[[Key, Any], Any], key: Key) -> Any:
+        try:
+            return find(key, MISSING)
+        except Exception as error:  # noqa: BLE001 - a store that fails costs a computation, never the call
+            self._failed("look into", error)
+            return MISSING
 
     def put(self, key: Key, value: Any) -> bool:
         """Give a result to the store, with the lock held, and make room; tell whether it took it."""
@@ -99,13 +109,24 @@ class Shelf:
         with self.lock:
             if self.order is not None:
                 self.order.pop(key, None)
+            return self._taken_out(key)
+
+    def _taken_out(self, key: Key) -> bool:
+        try:
             return self.store.pop(key, MISSING) is not MISSING
+        except Exception as error:  # noqa: BLE001 - as in peek
+            self._failed("take out of", error)
+            return False
 
     def keys(self) -> list[Key]:
-        """List the keys of this function in the store."""
+        """List the keys of this function in the store; none where it cannot list them."""
         if isinstance(self.store, Memory):
             return self.store.keys_of(self.family)
-        return [key for key in list(self.store) if isinstance(key, Key) and key.function.family is self.family]
+        try:
+            return [key for key in list(self.store) if isinstance(key, Key) and key.function.family is self.family]
+        except Exception as error:  # noqa: BLE001 - as in peek
+            self._failed("list what is in", error)
+            return []
 
     def __len__(self) -> int:
         return self.store.count_of(self.family) if isinstance(self.store, Memory) else len(self.keys())
@@ -115,7 +136,7 @@ class Shelf:
         with self.lock:
             keys = self.keys()
             for key in keys:
-                self.store.pop(key, None)
+                self._taken_out(key)
             if self.order is not None:
                 self.order.clear()
             self.counts.reset()

@@ -59,7 +59,7 @@ class Subject:
         own: how many of the first arguments stand for themselves.
 
     Attributes:
-        modes: how arguments are written, and what the code reads.
+        writings: how arguments are written, and what the code reads.
         current: how the version for plain arguments is told quickly; None where it cannot be.
         face: stands for the function in events, where no version can be told.
         captured: values that the code reads and that may change in place.
@@ -80,7 +80,7 @@ class Subject:
         own: int = 0,
     ) -> None:
         self.f = f
-        self.modes = trusting() if trust else (KEY, REACHED)
+        self.writings = trusting() if trust else (KEY, REACHED)
         self.own = own
         self.name = name
         self.parameters = tuple(parameters)
@@ -109,7 +109,7 @@ class Subject:
                 containers of plain values itself is an effect, and no input: they are looked at once.
         """
         function = self.settle(plain=PLAIN.issuperset(map(type, values)))
-        key = key_of(function, values, self.modes[0], self.own)
+        key = key_of(function, values, self.writings[0], self.own)
         return Key(key + self._read(reads)) if self.captured else key
 
     def _read(self, reads: dict[object, Any] | None) -> tuple[Any, ...]:
@@ -147,7 +147,7 @@ class Subject:
         return self._cells([(one.path, one.value) for one in self.captured])
 
     def _cells(self, reads: Sequence[tuple[str, object]]) -> tuple[Any, ...]:
-        return cells_of(self.name, reads, self.modes[1])
+        return cells_of(self.name, reads, self.writings[1])
 
     def settle(self, *, plain: bool) -> Function:
         """Give the current version; code that has changed is followed anew.

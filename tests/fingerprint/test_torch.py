@@ -72,8 +72,10 @@ def test_a_tensor_of_other_strides_is_another_call():
 
 def test_a_lazy_conjugate_or_negative_has_the_content_that_it_shows():
     tensor = torch.randn(3, dtype=torch.complex64)
-    assert identify(tensor.conj()) == identify(tensor.conj().resolve_conj())
-    assert identify(tensor.conj().imag) == identify(tensor.conj_physical().imag)
+    shown, physical = tensor.conj(), tensor.conj_physical()
+    for one, other in ((shown, physical), (shown.imag, physical.imag)):
+        assert identify(one, plainly("xxh3")) == identify(other, plainly("xxh3"))
+        assert identify(one) != identify(other)  # a function can see it
 
 
 @pytest.mark.parametrize("change", [lambda t: t.add_(1), lambda t: t.data.add_(1), lambda t: t.numpy().__iadd__(1)])
@@ -112,16 +114,28 @@ def test_the_fingerprint_of_a_tensor_is_the_same_for_every_layout(dtype, shape):
     assert fingerprint(tensor.reshape(-1)) != fingerprint(tensor)
 
 
-@pytest.mark.parametrize("mode", [KEY, plainly("xxh3"), plainly("blake2b")])
+@pytest.mark.parametrize("writing", [KEY, plainly("xxh3"), plainly("blake2b")])
 @pytest.mark.parametrize("shape", [(), (1,), (3,), (12,), (13,), (5, 7), (1000,), (2,) * 12])
 @pytest.mark.parametrize("grad", [False, True])
-def test_the_quick_way_writes_what_the_walk_writes(mode, shape, grad):
+def test_the_quick_way_writes_what_the_walk_writes(writing, shape, grad):
     tensor = torch.randn(shape, requires_grad=grad)
     for value in (tensor, torch.nn.Parameter(tensor.detach(), requires_grad=grad)):
         # The first look prepares the quick way, the second takes it.
-        first = identify(value, mode)
-        assert mode.quick[type(value)](value) is not None
-        assert identify(value, mode) == first
+        first = identify(value, writing)
+        assert writing.quick[type(value)](value) is not None
+        assert identify(value, writing) == first
+
+
+@pytest.mark.parametrize("shape", [(), (3,), (1000,)])
+def test_the_quick_way_is_that_of_tensors_that_were_made_in_inference_mode_too(shape):
+    plain = torch.randn(shape)
+    with torch.inference_mode():
+        made = plain.clone()
+    for each in (plain, made):
+        first = identify(each)
+        assert KEY.quick[torch.Tensor](each) == identify(each) == first
+    assert identify(plain) != identify(made)
+    assert fingerprint(plain) == fingerprint(made)
 
 
 def test_the_fingerprint_of_a_lazy_view_is_that_of_what_it_shows():
@@ -436,7 +450,10 @@ def test_a_tensor_that_was_looked_at_may_still_be_resized(size):
     tensor = torch.zeros(size)
     fingerprint(tensor), identify(tensor), identify(tensor)
     tensor.resize_(2 * size)
+    assert tensor.shape == (2 * size,)
+    assert tensor.untyped_storage().nbytes() == 8 * size
     tensor.untyped_storage().resize_(0)
+    assert tensor.untyped_storage().nbytes() == 0
 
 
 def test_what_lies_elsewhere_is_not_read_at_its_address():

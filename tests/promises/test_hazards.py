@@ -32,7 +32,7 @@ def counts(f):
     return tuple(f.cache_info()[:2])
 
 
-def answers(f, *calls):
+def assert_answers(f, *calls):
     """Assert that each call gives what the plain function gives, type and bits, at first and when it comes again."""
     for _ in range(2):
         for call in calls:
@@ -44,23 +44,23 @@ def answers(f, *calls):
 
 
 def test_one_and_one_point_zero_and_true_are_three_calls():
-    answers(Memo()(lambda x: (type(x), x)), (1,), (1.0,), (True,))
+    assert_answers(Memo()(lambda x: (type(x), x)), (1,), (1.0,), (True,))
 
 
 def test_one_and_one_point_zero_within_a_tuple_are_two_calls():
-    answers(Memo()(lambda x: (type(x[0]), x)), ((1,),), ((1.0,),))
+    assert_answers(Memo()(lambda x: (type(x[0]), x)), ((1,),), ((1.0,),))
 
 
 def test_numbers_of_one_hash_and_numbers_and_their_text_are_calls_of_their_own():
-    answers(Memo()(lambda x: [x]), (-1,), (-2,), ("1",), (1,))
+    assert_answers(Memo()(lambda x: [x]), (-1,), (-2,), ("1",), (1,))
 
 
 def test_variadic_arguments_are_not_run_together():
-    answers(Memo()(lambda *x: x), (1, 2), ((1, 2),), (1,), ("a:b", "c"), ("a", "b:c"))
+    assert_answers(Memo()(lambda *x: x), (1, 2), ((1, 2),), (1,), ("a:b", "c"), ("a", "b:c"))
 
 
 def test_zero_and_minus_zero_are_two_calls():
-    answers(Memo()(lambda x: str(x)), (0.0,), (-0.0,))
+    assert_answers(Memo()(lambda x: str(x)), (0.0,), (-0.0,))
 
 
 CHANGES = {
@@ -122,7 +122,7 @@ ALIKE = {
 
 @pytest.mark.parametrize("name", ALIKE)
 def test_tensors_that_differ_in_one_thing_alone_are_two_calls(name):
-    answers(Memo()(lambda x: (x.dtype, x.shape, x.stride(), x.requires_grad)), *((x,) for x in ALIKE[name]))
+    assert_answers(Memo()(lambda x: (x.dtype, x.shape, x.stride(), x.requires_grad)), *((x,) for x in ALIKE[name]))
 
 
 def test_a_tensor_without_content_is_computed_and_that_is_said():

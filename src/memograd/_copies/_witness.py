@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from memograd._copies._places import Path
-    from memograd.fingerprint._form import Mode
+    from memograd.fingerprint._form import Writing
 
 # Their state is to move: what a call draws is the business of the key, not a change of an argument.
 _STREAMS = {
@@ -41,11 +41,11 @@ class Witness:
     """What arguments were before a call."""
 
     def __init__(
-        self, values: Sequence[Any], names: Sequence[str], contents: Sequence[object] | None, mode: Mode
+        self, values: Sequence[Any], names: Sequence[str], contents: Sequence[object] | None, writing: Writing
     ) -> None:
         self._values = {at: value for at, value in enumerate(values) if _changeable(value)}
         self._names = names
-        self._mode = mode
+        self._writing = writing
         known = contents
         self._before = {at: self._content(one) if known is None else known[at] for at, one in self._values.items()}
         self._places = Places([value if at in self._values else None for at, value in enumerate(values)])
@@ -69,7 +69,7 @@ class Witness:
 
     def _content(self, value: object) -> object:
         try:
-            return identify(value, self._mode)
+            return identify(value, self._writing)
         except Unidentified:  # then the call has no key, and nothing is stored
             return None
 
@@ -99,7 +99,7 @@ def witness(
     values: Sequence[Any],
     names: Sequence[str] = (),
     contents: Sequence[object] | None = None,
-    mode: Mode = KEY,
+    writing: Writing = KEY,
 ) -> Witness:
     """Look at the arguments before a call.
 
@@ -107,9 +107,9 @@ def witness(
         values: the values of the parameters, bound.
         names: the names of the parameters, for the message.
         contents: what `identify` gave for each, if that is known already.
-        mode: how their content is written.
+        writing: how their content is written.
     """
-    return Witness(values, names, contents, mode)
+    return Witness(values, names, contents, writing)
 
 
 def _changeable(value: object) -> bool:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from torch.nn.utils.rnn import PackedSequence
 
 from memograd._scan._torch import is_readable, weight_names
+from memograd._share._arrays import off
 from memograd._share._bits import trie_of
 from memograd._share._checks import checked_integers
 from memograd._share._sums import spread
@@ -89,7 +90,7 @@ class Batch:
                 f"memo.scan: got keys of shape {tuple(data.shape)}; expected {tuple(expected)}, one for each vector of "
                 f"the input{' in its packed order' if isinstance(self.input, PackedSequence) else ''}."
             )
-        return data.detach().reshape(-1).cpu().numpy().astype(np.int64)[self.place]
+        return off(data.reshape(-1)).astype(np.int64)[self.place]
 
     def laid_out(self, y: Tensor, node: Tensor) -> Tensor | PackedSequence:
         """Give outputs as the plain module does, strides and all.
@@ -125,12 +126,12 @@ def _packed_rows(packed: PackedSequence) -> Rows | None:
     if (widths[1:] > widths[:-1]).any() or widths[-1] < 0 or int(widths.sum()) != len(packed.data):
         return None
     size = int(widths[0])
-    rows = np.arange(size) if order is None else order.cpu().numpy()
-    back = np.arange(size) if packed.unsorted_indices is None else packed.unsorted_indices.cpu().numpy()
+    rows = np.arange(size) if order is None else off(order)
+    back = np.arange(size) if packed.unsorted_indices is None else off(packed.unsorted_indices)
     if not _inverse(rows, back, size):
         return None
     lengths = np.empty(size, np.int64)
-    lengths[rows] = np.searchsorted(-widths.numpy(), -np.arange(size), side="left")  # the k-th longest row: widths > k
+    lengths[rows] = np.searchsorted(-off(widths), -np.arange(size), side="left")  # the k-th longest row: widths > k
     return Rows.of(lengths, rows)
 
 

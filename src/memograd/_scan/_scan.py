@@ -21,7 +21,7 @@ from memograd._scan._choice import fuses, not_worth_a_look, pays
 from memograd._scan._stack import Stack, run_shared, run_spread
 from memograd._scan._states import First, first_states, shared_first_states
 from memograd._scan._torch import untraced
-from memograd._share._arrays import on
+from memograd._share._arrays import off, on
 from memograd._share._checks import described
 from memograd._share._shared import Shared
 from memograd._share._trie import Trie, chains
@@ -237,7 +237,7 @@ class Scan(nn.RNNBase):
         x = _checked_values(self, s)
         stack = self._stack()
         trie, first = shared_first_states(self, s, hx)
-        source = None if s.source is None else s.source.cpu().numpy()
+        source = None if s.source is None else off(s.source)
         out = run_shared(stack, x, source, trie, first)
         self._note(trie)
         return Shared(out.y, out.trie, None, s.batch_first), out.last.as_plain()

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from memograd._share._arrays import on
+from memograd._share._arrays import off, on
 from memograd._share._trie import Rows, Trie, build
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def exact_keys(x: Tensor) -> Ints:
     """
     if not x.numel():
         return np.zeros(len(x), np.int64)
-    table = _words(x.detach().reshape(len(x), -1)).cpu().contiguous().numpy()
+    table = off(_words(x.detach().reshape(len(x), -1)))
     _, numbers = np.unique(table.view(f"V{table.shape[1] * table.itemsize}")[:, 0], return_inverse=True)
     return numbers.reshape(-1).astype(np.int64)
 

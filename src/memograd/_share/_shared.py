@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 from torch.nn.utils.rnn import PackedSequence
 
-from memograd._share._arrays import on
+from memograd._share._arrays import off, on
 from memograd._share._checks import checked_integers, described
 from memograd._share._sums import spread
 from memograd._share._trie import Rows, Trie, build
@@ -248,7 +248,7 @@ def _checked_ids(ids: object, batch_first: bool) -> Ints:
     ids = checked_integers(ids, "Shared.prefixes: got ids", "an integer tensor (B, T). Write ids.long()")
     if ids.dim() != 2:
         raise ValueError(f"Shared.prefixes: got ids of shape {tuple(ids.shape)}; expected (B, T).")
-    table: Ints = ids.detach().cpu().numpy().astype(np.int64, copy=False)
+    table: Ints = off(ids).astype(np.int64, copy=False)
     return table if batch_first else np.transpose(table)
 
 
@@ -263,7 +263,7 @@ def _checked_lengths(lengths: Tensor | None, table: Ints) -> Ints:
         raise ValueError(
             f"Shared.prefixes: got lengths of shape {tuple(lengths.shape)}; expected ({size},), one a row."
         )
-    steps = lengths.detach().cpu().numpy().astype(np.int64)
+    steps = off(lengths).astype(np.int64)
     if size and (steps.max() > horizon or steps.min() < 0):
         row = int(np.argmax((steps > horizon) | (steps < 0)))
         raise ValueError(

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, cast
 
 from memograd.fingerprint._digest import LONGEST, digested, hash_of
 from memograd.fingerprint._dispatch import writer_of
-from memograd.fingerprint._form import PLAIN, Form, Mode, Opaque, Reached, Unidentified, Unordered, marshalled
+from memograd.fingerprint._form import PLAIN, Form, Opaque, Reached, Unidentified, Unordered, Writing, marshalled
 from memograd.fingerprint._trust import FROZEN, Trust
 from memograd.fingerprint._values import BY_TYPE
 
@@ -124,44 +124,44 @@ class _Open:
 
 
 @cache
-def plainly(digest: str) -> Mode:
-    """Give the mode of fingerprints: content alone."""
-    return Mode(hash_of(digest), aspects=False, holds=False)
+def plainly(digest: str) -> Writing:
+    """Give how fingerprints are written: content alone."""
+    return Writing(hash_of(digest), aspects=False, holds=False)
 
 
 # Of keys: what is an argument, and what code reads.
-KEY = Mode(hash_of("xxh3"), aspects=True, holds=False, trust=FROZEN)
-REACHED = Mode(hash_of("xxh3"), aspects=True, holds=True, trust=FROZEN)
+KEY = Writing(hash_of("xxh3"), aspects=True, holds=False, trust=FROZEN)
+REACHED = Writing(hash_of("xxh3"), aspects=True, holds=True, trust=FROZEN)
 
 
 @cache
-def trusting() -> tuple[Mode, Mode]:
-    """Give the two modes of keys that trust all tensors."""
+def trusting() -> tuple[Writing, Writing]:
+    """Give the two writings of keys that trust all tensors."""
     trust, xxh3 = Trust(all=True), hash_of("xxh3")
-    return Mode(xxh3, aspects=True, holds=False, trust=trust), Mode(xxh3, aspects=True, holds=True, trust=trust)
+    return Writing(xxh3, aspects=True, holds=False, trust=trust), Writing(xxh3, aspects=True, holds=True, trust=trust)
 
 
-def identify(value: object, mode: Mode = KEY) -> Content:
+def identify(value: object, writing: Writing = KEY) -> Content:
     """Write down what `value` is. Raises `Unidentified` with the path to the part that has no identity."""
     kind = type(value)
-    if kind in mode.quick:
-        chunk = mode.quick[kind](value)
+    if kind in writing.quick:
+        chunk = writing.quick[kind](value)
         if chunk is not None:
             return Content(chunk)
     elif kind in _FLAT:
         # Most arguments that are not plain are short lists and tuples of what is, or of tensors: no walk is needed.
-        chunk = _flat(BY_TYPE[kind](value), mode)
+        chunk = _flat(BY_TYPE[kind](value), writing)
         if chunk is not None:
             return Content(chunk)
     try:
-        return _Walk(mode, cyclic=False).content(value)
+        return _Walk(writing, cyclic=False).content(value)
     except _Cyclic:
-        return _Walk(mode, cyclic=True).content(value)
+        return _Walk(writing, cyclic=True).content(value)
 
 
 class _Walk:
-    def __init__(self, mode: Mode, *, cyclic: bool) -> None:
-        self.mode = mode
+    def __init__(self, writing: Writing, *, cyclic: bool) -> None:
+        self.writing = writing
         self.cyclic = cyclic
         self.stack: list[_Open] = []
         self.met: dict[int, int] = {}
@@ -193,11 +193,11 @@ class _Walk:
 
     def advance(self, top: _Open) -> bool:
         """Write the parts that are written at once, up to one that is not, behind which `at` then stands."""
-        parts, mode, quick, add = top.form.parts, self.mode, self.mode.quick, top.chunks.append
+        parts, writing, quick, add = top.form.parts, self.writing, self.writing.quick, top.chunks.append
         for place in range(top.at, len(parts)):
             part = parts[place]
             kind = type(part)
-            chunk = _leaf(part, mode) if kind in PLAIN else quick[kind](part) if kind in quick else None
+            chunk = _leaf(part, writing) if kind in PLAIN else quick[kind](part) if kind in quick else None
             if chunk is None:
                 top.at = place + 1
                 return True
@@ -207,8 +207,8 @@ class _Walk:
     def enter(self, value: object) -> bytes | None:
         """Give the chunk of a value that is written at once, or open it and give None."""
         if type(value) in PLAIN:
-            return _leaf(value, self.mode)
-        trust = self.mode.trust
+            return _leaf(value, self.writing)
+        trust = self.writing.trust
         if trust is not None and trust.covers(value):
             chunk = trust.chunk_of(value)
             if chunk is not None:
@@ -233,16 +233,16 @@ class _Walk:
             return self.hold(value, form.value)
         self.met[id(value)] = len(self.met)
         if PLAIN.issuperset(map(type, form.parts)):
-            return self.finish(value, (_run if form.parts else _bare)(form, self.mode))
+            return self.finish(value, (_run if form.parts else _bare)(form, self.writing))
         self.stack.append(_Open(value, form))
         return None
 
     def close(self, top: _Open) -> bytes:
         self.stack.pop()
-        return self.finish(top.value, _compound(top.form, top.chunks, self.mode))
+        return self.finish(top.value, _compound(top.form, top.chunks, self.writing))
 
     def finish(self, value: object, chunk: bytes) -> bytes:
-        trust = self.mode.trust
+        trust = self.writing.trust
         if trust is not None and trust.covers(value):
             trust.keep(value, chunk)
         if self.cyclic:
@@ -258,20 +258,20 @@ class _Walk:
         return b"^" + _number(self.met[id(value)])
 
     def hold(self, value: object, standing: Hashable) -> bytes:
-        if not self.mode.aspects:
+        if not self.writing.aspects:
             raise Unidentified(f"of type {type(value).__qualname__}, which is itself and nothing else; {ADVICE}")
         return b"@" + _number(self.held.setdefault(standing, len(self.held)))
 
     def may_hold(self) -> bool:
-        return self.mode.holds or (self.mode.aspects and any(type(top.form) is Reached for top in self.stack))
+        return self.writing.holds or (self.writing.aspects and any(type(top.form) is Reached for top in self.stack))
 
     def of_elements(self, form: Form) -> Form | Opaque:
         """Write each element of a set on its own, then sort them by what was written."""
         if PLAIN.issuperset(map(type, form.parts)):
-            return Form(form.tag, parts=sorted(_leaf(element, self.mode) for element in form.parts))
-        mode = REACHED if self.may_hold() else self.mode
+            return Form(form.tag, parts=sorted(_leaf(element, self.writing) for element in form.parts))
+        writing = REACHED if self.may_hold() else self.writing
         try:
-            contents = [identify(element, mode) for element in form.parts]
+            contents = [identify(element, writing) for element in form.parts]
         except Unidentified as error:
             raise Unidentified(error.reason, "{...}" + error.path, stands=error.stands) from error.__cause__
         if any(content.held for content in contents):
@@ -294,39 +294,39 @@ def _taken_apart(value: object) -> Form | Opaque:
         raise Unidentified(f"of type {type(value).__qualname__}, which could not be read: {error}") from error
 
 
-def _flat(form: Form | Opaque, mode: Mode) -> bytes | None:
+def _flat(form: Form | Opaque, writing: Writing) -> bytes | None:
     """Write a container of plain values, or of one type that is written at once, as a walk does; None for any other."""
     if not isinstance(form, Form) or not form.parts:
         return None
     kinds = set(map(type, form.parts))
     if kinds <= PLAIN:
-        return _run(form, mode)
-    write = mode.quick.get(kinds.pop())
+        return _run(form, writing)
+    write = writing.quick.get(kinds.pop())
     if write is None or kinds:
         return None
     chunks = [write(part) for part in form.parts]
-    return None if None in chunks else _compound(form, cast("list[bytes]", chunks), mode)
+    return None if None in chunks else _compound(form, cast("list[bytes]", chunks), writing)
 
 
-def _compound(form: Form, chunks: list[bytes], mode: Mode) -> bytes:
-    return _sealed(b"(" + _joined(_head(form, mode)) + _joined(chunks), mode)
+def _compound(form: Form, chunks: list[bytes], writing: Writing) -> bytes:
+    return _sealed(b"(" + _joined(_head(form, writing)) + _joined(chunks), writing)
 
 
-def _leaf(value: object, mode: Mode) -> bytes:
-    return _sealed(b"." + marshalled(value), mode)
+def _leaf(value: object, writing: Writing) -> bytes:
+    return _sealed(b"." + marshalled(value), writing)
 
 
-def _run(form: Form, mode: Mode) -> bytes:
-    return _sealed(b"*" + _joined([*_head(form, mode), marshalled(tuple(form.parts))]), mode)
+def _run(form: Form, writing: Writing) -> bytes:
+    return _sealed(b"*" + _joined([*_head(form, writing), marshalled(tuple(form.parts))]), writing)
 
 
-def _bare(form: Form, mode: Mode) -> bytes:
-    return _sealed(b"-" + _joined(_head(form, mode)), mode)
+def _bare(form: Form, writing: Writing) -> bytes:
+    return _sealed(b"-" + _joined(_head(form, writing)), writing)
 
 
-def _head(form: Form, mode: Mode) -> list[bytes]:
-    data = digested(form.data, mode.hash)
-    return [form.tag, data, form.aspect] if mode.aspects else [form.tag, data]
+def _head(form: Form, writing: Writing) -> list[bytes]:
+    data = digested(form.data, writing.hash)
+    return [form.tag, data, form.aspect] if writing.aspects else [form.tag, data]
 
 
 def _joined(chunks: list[bytes]) -> bytes:
@@ -349,5 +349,5 @@ class _Lengths(dict[int, bytes]):
 _length = _Lengths({length: _number(length) for length in range(64)}).__getitem__
 
 
-def _sealed(stream: bytes, mode: Mode) -> bytes:
-    return stream if len(stream) <= LONGEST else b"#" + mode.hash(stream)
+def _sealed(stream: bytes, writing: Writing) -> bytes:
+    return stream if len(stream) <= LONGEST else b"#" + writing.hash(stream)

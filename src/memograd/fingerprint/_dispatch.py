@@ -13,7 +13,7 @@ from collections.abc import ItemsView, KeysView, ValuesView
 from typing import TYPE_CHECKING, Any
 
 from memograd.fingerprint._callables import of_class
-from memograd.fingerprint._form import PLAIN, Form, Mode, Unidentified
+from memograd.fingerprint._form import PLAIN, Form, Unidentified, Writing
 from memograd.fingerprint._values import BASES, BY_TYPE, hides, known, of_dataclass, of_enum, of_object
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ def enroll(kind: type, parts: Callable[[Any], object]) -> None:
         b"registered", parts=(kind, parts(value)), label=lambda index: f".{kind.__name__}" if index else ""
     )
     _writers.clear()
-    Mode.slow(kind)
+    Writing.slow(kind)
 
 
 def _find(kind: type) -> Writer:

@@ -30,8 +30,8 @@ def kind_of(value: object) -> type[Any]:
     return type(value)
 
 
-class Mode:
-    """For what a value is written down.
+class Writing:
+    """How a value is written down: for a key, or for a fingerprint.
 
     Attributes:
         hash: bytes to 128 bits.
@@ -43,8 +43,8 @@ class Mode:
     """
 
     __slots__ = ("aspects", "hash", "holds", "quick", "trust", "writers")
-    made: ClassVar[list[Mode]] = []
-    makers: ClassVar[dict[type, Callable[[Mode], Quick]]] = {}
+    made: ClassVar[list[Writing]] = []
+    makers: ClassVar[dict[type, Callable[[Writing], Quick]]] = {}
 
     def __init__(self, hash: Hash, aspects: bool, holds: bool, trust: Trust | None = None) -> None:  # noqa: A002
         self.hash = hash
@@ -57,8 +57,8 @@ class Mode:
             self.learn(kind, make)
         self.made.append(self)
 
-    def learn(self, kind: type, make: Callable[[Mode], Quick]) -> None:
-        """Have values of a type written by what `make` makes for this mode."""
+    def learn(self, kind: type, make: Callable[[Writing], Quick]) -> None:
+        """Have values of a type written by what `make` makes for this way of writing."""
         self.writers[kind] = make(self)
         self.arm()
 
@@ -69,19 +69,19 @@ class Mode:
             self.quick[kind] = self.trust.over(write) if trusts and self.trust is not None else write
 
     @classmethod
-    def quicken(cls, kind: type, make: Callable[[Mode], Quick]) -> None:
-        """Have values of a type written by what `make` makes for each mode."""
+    def quicken(cls, kind: type, make: Callable[[Writing], Quick]) -> None:
+        """Have values of a type written by what `make` makes for each way of writing."""
         cls.makers[kind] = make
-        for mode in cls.made:
-            mode.learn(kind, make)
+        for writing in cls.made:
+            writing.learn(kind, make)
 
     @classmethod
     def slow(cls, kind: type) -> None:
         """Have values of a type taken apart like others."""
         cls.makers.pop(kind, None)
-        for mode in cls.made:
-            mode.writers.pop(kind, None)
-            mode.quick.pop(kind, None)
+        for writing in cls.made:
+            writing.writers.pop(kind, None)
+            writing.quick.pop(kind, None)
 
 
 class Source(Protocol):

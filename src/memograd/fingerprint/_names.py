@@ -11,7 +11,7 @@ from itertools import pairwise
 from types import FunctionType, ModuleType
 from typing import TYPE_CHECKING, Any, Protocol, cast
 
-from memograd.fingerprint._asked import SAID
+from memograd.fingerprint._attributes import SAID
 from memograd.fingerprint._bytecode import instructions, nested
 from memograd.fingerprint._guards import builtins_of
 from memograd.fingerprint._origin import library_of, reaches_itself_only
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from dis import Instruction
     from types import CodeType
 
-    from memograd.fingerprint._asked import Asked
+    from memograd.fingerprint._attributes import Attributes
     from memograd.fingerprint._guards import Guards
 
 MISSING: Any = object()
@@ -35,7 +35,7 @@ class Walk(Protocol):
     """What is told of each name that is read."""
 
     guards: Guards
-    asked: Asked
+    attributes: Attributes
     open: bool
 
     def value(self, value: Any, path: str) -> None: ...
@@ -91,7 +91,7 @@ class _Reader:
                 act(self, one.argval)
         for one in self.steps:
             if one.opname == "LOAD_CONST" and type(one.argval) is str and one.argval in SAID:
-                self.walk.asked.name(one.argval)  # for `getattr`, or a dictionary
+                self.walk.attributes.note_name(one.argval)  # for `getattr`, or a dictionary
 
     def peek(self, ahead: int = 0) -> Instruction | None:
         """Look at an instruction that comes next."""
@@ -182,7 +182,7 @@ class _Reader:
         """Read what only a run can tell, such as an attribute of an argument."""
         self.walk.open = True
         if isinstance(name, str):
-            self.walk.asked.name(name, of_class=_is_of_a_class(self.steps, self.place - 2))
+            self.walk.attributes.note_name(name, of_class=_is_of_a_class(self.steps, self.place - 2))
 
     def chain(self, value: Any, path: str) -> None:
         """Follow attributes of modules and functions to what is meant."""

@@ -42,9 +42,9 @@ class Fingerprint:
     """
 
     def __call__(self, value: object, digest: str = "xxh3") -> Digest:
-        mode = plainly(digest)
+        writing = plainly(digest)
         try:
-            return Digest(digest, mode.hash(identify(value, mode)))
+            return Digest(digest, writing.hash(identify(value, writing)))
         except Unidentified as error:
             raise NoIdentityError(f"fingerprint(): x{error.path} is {error.reason}") from error.__cause__
 

@@ -1,6 +1,7 @@
 """Tensors: content, dtype and shape, the same on every device and for every layout. And what else torch has a state in.
 
-Device, strides and requires_grad are aspects: keys have them. Imported when torch is loaded already.
+Device, strides, requires_grad, and the flags of inference mode and of lazy views, are aspects: keys have them. Imported
+when torch is loaded already.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import torch
 
 from memograd.fingerprint._digest import CHUNK, LONGEST, hash_of
-from memograd.fingerprint._form import Form, Mode, Unidentified, kind_of, marshalled
+from memograd.fingerprint._form import Form, Unidentified, Writing, kind_of, marshalled
 from memograd.fingerprint._trust import Trust
 
 if TYPE_CHECKING:
@@ -20,7 +21,8 @@ if TYPE_CHECKING:
 
     from memograd.fingerprint._form import Quick, Writer
 
-    _Mark: TypeAlias = "tuple[bytes, Callable[[int], Any], Callable[[Any], bytes], bytes, bool, tuple[int, ...] | None]"
+    _Strides: TypeAlias = "tuple[int, ...] | None"
+    _Mark: TypeAlias = "tuple[bytes, Callable[[int], Any], Callable[[Any], bytes], bytes, bool, _Strides, int]"
     _Marks: TypeAlias = "dict[torch.dtype, dict[torch.Size, _Mark]]"
 
 
@@ -73,12 +75,17 @@ def _tag(value: torch.Tensor) -> bytes:
 
 
 def _aspect(value: torch.Tensor) -> bytes:
-    """Write what is out of the ordinary. On the CPU, contiguous and without grad, that is nothing."""
+    """Write what is out of the ordinary. On the CPU, contiguous, without grad and flags, that is nothing."""
     grad = f"grad {_hooks_of(value)}" if value.requires_grad else ""
     device = "" if value.device.type == "cpu" else f"{value.device} "
     # All strides: those of dimensions of one element, too, decide whether an output is channels-last.
     strides = value.stride() if value.layout is torch.strided and value.stride() != _usual(value.shape) else ""
-    return f"{grad}{device}{strides}".encode()
+    flags = "".join(word for word, is_set in _FLAGS.items() if is_set(value))
+    return f"{grad}{device}{strides}{flags}".encode()
+
+
+# Autograd refuses what was made in inference mode; the others say that values are only shown so, and are as in memory.
+_FLAGS = {"inference ": torch.Tensor.is_inference, "conj ": torch.Tensor.is_conj, "neg ": torch.Tensor.is_neg}
 
 
 def _hooks_of(value: Any) -> str:
@@ -149,30 +156,34 @@ class _Memory:
         return memory
 
 
-def _quick_tensor(mode: Mode, kind: bytes = b"T") -> Quick:  # noqa: C901 - a call for each part would be dear
+def _quick_tensor(writing: Writing, kind: bytes = b"T") -> Quick:  # noqa: C901 - a call for each part would be dear
     """Make what writes a tensor that lies in order on the CPU, byte for byte as a walk does."""
-    digest, strided = mode.hash, torch.strided
+    digest, strided = writing.hash, torch.strided
     plain: _Marks = {}
     graded: _Marks = {}
+    inferred: _Marks = {}
 
-    def write(value: torch.Tensor) -> bytes | None:
+    def write(value: Any) -> bytes | None:
         # A twentieth of a microsecond counts here: 16 tensors of 4 KiB are all that many a key is made of.
         marks = plain
         try:
             if value.requires_grad:
                 marks = graded
-                hooked = hooks(value)
+                # Made in inference mode and with grad: so seldom that the walk may write it.
+                hooked = value._backward_hooks or value._post_accumulate_grad_hooks or value.is_inference()
             else:
-                hooked = value.__dict__
+                hooked = None
+                if value.is_inference():
+                    marks = inferred
             # What has no memory of its own (a sparse one, one within a transform) raises.
-            if hooked or not value.is_cpu or value.is_neg() or not value.is_contiguous():
+            if hooked or value.__dict__ or not value.is_cpu or value.is_neg() or not value.is_contiguous():
                 return None
-            before, at, held, after, short, strides = marks[value.dtype][value.shape]
+            before, at, held, after, short, strides, nbytes = marks[value.dtype][value.shape]
             if strides is not None and strides != value.stride():
                 return None
             # Memory can have been given back, or be less than the shape says. The walk looks at parts of a memory.
             address, memory = value.data_ptr(), value.untyped_storage()
-            if not address or memory.data_ptr() != address or memory.nbytes() < value.nbytes:
+            if not address or memory.data_ptr() != address or memory.nbytes() < nbytes:
                 return None
             chunk = before + held(at(address)) + after
         except KeyError:
@@ -182,44 +193,41 @@ def _quick_tensor(mode: Mode, kind: bytes = b"T") -> Quick:  # noqa: C901 - a ca
             return None
         return chunk if short else b"#" + digest(chunk)
 
-    def hooks(value: Any) -> object:
-        return value.__dict__ or value._backward_hooks or value._post_accumulate_grad_hooks
-
     def add(value: torch.Tensor, marks: _Marks) -> None:
         known = marks.setdefault(value.dtype, {})
         if len(known) >= _MOST:
             known.clear()
         ordinary = value.layout is strided and not value.dtype.is_complex and not value.is_quantized
         if ordinary and 0 < value.nbytes <= CHUNK and value.stride() == _usual(value.shape):
-            aspect = b"grad " if marks is graded else b""
-            known[value.shape] = _marked(mode, kind + _tag(value)[1:], aspect, value)
+            aspect = b"grad " if marks is graded else b"inference " if marks is inferred else b""
+            known[value.shape] = _marked(writing, kind + _tag(value)[1:], aspect, value)
 
     return write
 
 
-def _quick_parameter(mode: Mode) -> Quick:
-    return _quick_tensor(mode, b"P")
+def _quick_parameter(writing: Writing) -> Quick:
+    return _quick_tensor(writing, b"P")
 
 
 _MOST = 4096
 
 
-def _marked(mode: Mode, tag: bytes, aspect: bytes, value: torch.Tensor) -> _Mark:
+def _marked(writing: Writing, tag: bytes, aspect: bytes, value: torch.Tensor) -> _Mark:
     """Prepare all but the data of tensors that are alike.
 
     Returns:
         What stands before the data, what finds those, what writes them, what stands behind, whether all of it is short
-        enough to stand as it is, and the strides, where a contiguous tensor may have others (in a dimension of one
-        element).
+        enough to stand as it is, the strides, where a contiguous tensor may have others (in a dimension of one
+        element), and the number of bytes.
     """
     nbytes = value.nbytes
     long = nbytes > LONGEST
     length = 17 if long else nbytes + 1
     before = b"-" + _counted(tag) + length.to_bytes(4, "little") + (b"#" if long else b"=")
-    after = _counted(aspect) if mode.aspects else b""
+    after = _counted(aspect) if writing.aspects else b""
     short = len(before) + length - 1 + len(after) <= LONGEST
     strides = value.stride() if 1 in value.shape or not value.shape else None
-    return before, _Memory.kind(nbytes).from_address, mode.hash if long else bytes, after, short, strides
+    return before, _Memory.kind(nbytes).from_address, writing.hash if long else bytes, after, short, strides, nbytes
 
 
 def _counted(chunk: bytes) -> bytes:
@@ -227,8 +235,8 @@ def _counted(chunk: bytes) -> bytes:
 
 
 Trust.kinds |= {torch.Tensor, torch.nn.Parameter}
-Mode.quicken(torch.Tensor, _quick_tensor)
-Mode.quicken(torch.nn.Parameter, _quick_parameter)
+Writing.quicken(torch.Tensor, _quick_tensor)
+Writing.quicken(torch.nn.Parameter, _quick_parameter)
 
 
 def _subclass(value: object) -> Form:

@@ -11,7 +11,7 @@ from collections import Counter
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from memograd.fingerprint._form import Mode
+from memograd.fingerprint._form import Writing
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable
@@ -105,6 +105,6 @@ def trusted(values: Iterable[object]) -> Generator[None]:
 
 
 def _arm() -> None:
-    for mode in Mode.made:
-        if mode.trust is FROZEN:
-            mode.arm()
+    for writing in Writing.made:
+        if writing.trust is FROZEN:
+            writing.arm()

@@ -26,7 +26,7 @@ from types import (
 from typing import TYPE_CHECKING, Any, cast
 
 from memograd._errors import SOURCE
-from memograd.fingerprint._asked import Asked
+from memograd.fingerprint._attributes import Attributes
 from memograd.fingerprint._bytecode import constant, written
 from memograd.fingerprint._form import Unidentified
 from memograd.fingerprint._guards import Guards
@@ -97,7 +97,7 @@ class Walk:
         self.paths: set[str] = set()
         self.effects: dict[object, str] = {}
         self.guards = Guards(self.home, root if weak else None)
-        self.asked = Asked(self)
+        self.attributes = Attributes(self)
         self.open = False
         self.reads = False
         self.depth = 0
@@ -107,24 +107,24 @@ class Walk:
         while self.waiting or self._tell():
             if self.waiting:
                 self._look_into(*self.waiting.popleft())
-        self.asked.guard()
+        self.attributes.guard()
 
     def _look_into(self, value: Any, path: str) -> None:
         if type(value) is FunctionType:
-            self.asked.holder(value, path)
+            self.attributes.note_holder(value, path)
             self._look_into_function(value, path)
         elif issubclass(type(value), ModuleType):
             self.write(b"module")
             self.space(value.__dict__, path)
         else:
-            self.asked.holder(value, path)
+            self.attributes.note_holder(value, path)
             self._look_into_class(value, path)
 
     def _tell(self) -> bool:
         """Write what can be told only when all code has been read; tell whether there was any."""
-        if self.asked.environment and id(content_of(os.environ)) not in self.captured:
+        if self.attributes.reads_environment and id(content_of(os.environ)) not in self.captured:
             self._capture(os.environ, "os.environ")
-        return self.asked.tell()
+        return self.attributes.write_what_is_read()
 
     def write(self, *chunks: bytes) -> None:
         self.chunks += chunks
@@ -174,7 +174,7 @@ class Walk:
             self.write(b"object", self._number(value))
         elif "_member_map_" in kind.__dict__:
             self.write(b"member of", constant(value._name_))
-            self.asked.holder(value, path)
+            self.attributes.note_holder(value, path)
             self.value(kind, path)
             self.value(value._value_, f"{path}.value")
         else:
@@ -192,11 +192,11 @@ class Walk:
                 self.write(label.encode())
                 self.value(part, f"{path}{label}")
             for one in names_in_getter(value):
-                self.asked.name(one)
+                self.attributes.note_name(one)
             if kind is partial:
                 self.guards.members(value.keywords, ())
             if kind is partial or kind.__name__ == "_lru_cache_wrapper":
-                self.asked.holder(value, path)
+                self.attributes.note_holder(value, path)
         else:
             self._capture(value, path)
 
@@ -267,7 +267,7 @@ class Walk:
         self.open |= value.__name__ in _LOOSE or not (module in {None, "builtins"} or reaches_itself_only(module))
         self.open |= is_stream(owner)
         if owner is sys.modules["builtins"]:
-            self.asked.builtin(value.__name__)
+            self.attributes.note_builtin(value.__name__)
         if owner is not None and not issubclass(type(owner), (ModuleType, type)) and known_by_name(value) is None:
             self.value(owner, f"{path}.__self__")
 
@@ -275,14 +275,14 @@ class Walk:
         home = home_of(f)
         library = library_of(home)
         if f.__code__.co_filename == SOURCE and "__wrapped__" in f.__dict__:
-            self.asked.holder(f, path)
+            self.attributes.note_holder(f, path)
             self.value(f.__dict__["__wrapped__"], path)  # a memoized function is what it remembers
         elif library is None or f.__closure__:
             self._later(f, path)
         else:
             self.write(b"library", f"{library} {home} {f.__qualname__}".encode())
             self.open |= not reaches_itself_only(home)
-            self.asked.library(f, home)
+            self.attributes.note_library_function(f, home)
             if "<" in f.__qualname__:
                 self.write(written(f.__code__))  # its name does not tell it from others
 
@@ -332,7 +332,7 @@ class Walk:
             self._later(cls, path)
         else:
             self.write(b"class of", f"{library} {cls.__module__} {cls.__qualname__}".encode())
-            self.asked.library_class(cls)
+            self.attributes.note_library_class(cls)
             self._registered(cls)
             self.open |= cls.__module__ != "builtins" and not reaches_itself_only(cls.__module__)
 
@@ -353,7 +353,7 @@ class Walk:
         members = members_of(cls)
         self.write(b"order", constant(order_of(cls, {name: members[name] for name in members if name not in rebound})))
         for name, member in cls.__dict__.get("_member_map_", {}).items():
-            self.asked.holder(member, f"{path}.{name}")
+            self.attributes.note_holder(member, f"{path}.{name}")
         for name, item in sorted(members.items()):
             self.write(b"member", name.encode())
             if name in rebound:

@@ -6,7 +6,7 @@ import sys
 import types
 from typing import TYPE_CHECKING, Any
 
-from memograd import Memo
+from memograd import Memo, fingerprint
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -43,7 +43,7 @@ def edited(source: str, old: str, new: str) -> str:
     return source.replace(old, new)
 
 
-def is_another_call(remembered: Memoized[..., Any], edit: Callable[[], object], argument: object = 3) -> None:
+def assert_another_call(remembered: Memoized[..., Any], edit: Callable[[], object], argument: object = 3) -> None:
     """Assert that an edit changes what the plain call gives, the key of the call, and what the call gives then."""
     plain = remembered.__wrapped__
     before, key = repr(plain(argument)), remembered.cache_key(argument)
@@ -57,7 +57,19 @@ def is_another_call(remembered: Memoized[..., Any], edit: Callable[[], object], 
     assert repr(remembered(argument)) == after
 
 
-def is_the_same_call(remembered: Memoized[..., Any], edit: Callable[[], object], argument: object = 3) -> None:
+def assert_edit_makes_another_call(source: str, old: str, new: str) -> None:
+    """Assert that one edit of a program that defines `f` changes a call of `f`."""
+    assert_another_call(started(source), lambda: run(edited(source, old, new)))
+
+
+def assert_edit_makes_another_function(source: str, old: str, new: str) -> None:
+    """Assert that one edit of a program that defines `f` changes the fingerprint of `f`; to run it again does not."""
+    before = fingerprint(run(source).f)
+    assert fingerprint(run(source).f) == before
+    assert fingerprint(run(edited(source, old, new)).f) != before
+
+
+def assert_same_call(remembered: Memoized[..., Any], edit: Callable[[], object], argument: object = 3) -> None:
     """Assert that an edit changes neither the key of a call nor what it gives, and that the call is found again."""
     plain = remembered.__wrapped__
     before, key = repr(plain(argument)), remembered.cache_key(argument)

@@ -33,13 +33,13 @@ class Color(enum.Enum):
 
 class Pair(NamedTuple):
     first: object
-    second: object
+    second: object = 0
 
 
 @dataclasses.dataclass
 class Point:
     x: object
-    y: object
+    y: object = 0
 
     def scaled(self):
         return self.x, RATES["a"]

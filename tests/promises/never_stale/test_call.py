@@ -373,3 +373,14 @@ def test_hooks_of_all_modules_make_calls_plain():
         hook.remove()
     assert torch.equal(f(x), plain)
     assert f.cache_info().hits == 1
+
+
+def test_defaults_that_are_put_into_the_wrapper_later_are_those_of_its_calls():
+    @Memo(strict=True)
+    def f(x, y=1, *, z=1):
+        return x, y, z
+
+    assert [f(0), f(0)] == [(0, 1, 1)] * 2
+    f.__defaults__, f.__kwdefaults__ = (2,), {"z": 3}
+    assert [f(0), f(0), f(0, 1, z=1)] == [(0, 2, 3), (0, 2, 3), (0, 1, 1)]
+    assert f.cache_info()[:2] == (3, 2)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 
 import pytest
-from tests.promises.never_stale.edits import forget, is_another_call, run, started
+from tests.promises.never_stale.edits import assert_another_call, run, started
 
 # A program, and a statement that is run in it afterwards: what was bound is changed in place, or bound anew.
 CHANGED = {
@@ -229,17 +229,14 @@ CHANGED = {
 
 
 @pytest.fixture(autouse=True)
-def _modules_of_their_own(monkeypatch):
+def _surroundings_of_their_own(monkeypatch):
     monkeypatch.setenv("A_VARIABLE_OF_THIS_TEST", "0")
     for name in ("HOME", "TMPDIR"):
         monkeypatch.setenv(name, "/tmp")  # noqa: S108 - a name that no file is opened by
     monkeypatch.setattr(tempfile, "tempdir", None)
-    forget()
-    yield
-    forget()
 
 
 @pytest.mark.parametrize("name", CHANGED)
 def test_a_change_while_the_program_runs_is_another_call(name):
     source, change = CHANGED[name]
-    is_another_call(started(source), lambda: run(change))
+    assert_another_call(started(source), lambda: run(change))

@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from tests.promises.never_stale.edits import edited, forget, is_another_call, run, started
-
-from memograd import fingerprint
+from tests.promises.never_stale.edits import (
+    assert_edit_makes_another_call,
+    assert_edit_makes_another_function,
+    edited,
+    run,
+    started,
+)
 
 # What is run, what in it is edited, and what it is edited to. Each gives something else for an argument of 3.
 CODE = {
@@ -198,25 +202,14 @@ CODE = {
 }
 
 
-@pytest.fixture(autouse=True)
-def _modules_of_their_own():
-    forget()
-    yield
-    forget()
-
-
 @pytest.mark.parametrize("name", CODE)
 def test_an_edit_of_the_code_is_another_call(name):
-    source, old, new = CODE[name]
-    is_another_call(started(source), lambda: run(edited(source, old, new)))
+    assert_edit_makes_another_call(*CODE[name])
 
 
 @pytest.mark.parametrize("name", CODE)
 def test_an_edit_of_the_code_is_another_function(name):
-    source, old, new = CODE[name]
-    before = fingerprint(run(source).f)
-    assert fingerprint(run(source).f) == before
-    assert fingerprint(run(edited(source, old, new)).f) != before
+    assert_edit_makes_another_function(*CODE[name])
 
 
 @pytest.mark.parametrize("name", CODE)

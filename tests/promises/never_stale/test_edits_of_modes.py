@@ -6,7 +6,7 @@ import contextlib
 
 import pytest
 import torch
-from tests.promises.never_stale.edits import forget, started
+from tests.promises.never_stale.edits import started
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from memograd import Memo
@@ -87,12 +87,9 @@ CALLS = {
 
 
 @pytest.fixture(autouse=True)
-def _modules_of_their_own():
+def _the_precision_is_set():
     # What was never set reads as none; set back to what it is by default it reads as that.
     torch.set_float32_matmul_precision("highest")
-    forget()
-    yield
-    forget()
 
 
 @pytest.mark.filterwarnings("ignore:TF32 acceleration")

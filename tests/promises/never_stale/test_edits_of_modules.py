@@ -204,15 +204,15 @@ def test_a_bit_of_a_weight_is_another_content(name):
 
 @pytest.mark.parametrize("name", OPTIMIZED)
 def test_an_edit_of_an_optimizer_is_another_call(name):
-    is_edited(optimizer(), OPTIMIZED[name])
+    assert_edited(optimizer(), OPTIMIZED[name])
 
 
 @pytest.mark.parametrize("name", SCHEDULED)
 def test_an_edit_of_a_scheduler_is_another_call(name):
-    is_edited(scheduler(), SCHEDULED[name])
+    assert_edited(scheduler(), SCHEDULED[name])
 
 
-def is_edited(value, edit):
+def assert_edited(value, edit):
     """Assert that an edit in place gives another key and another fingerprint."""
     key, digest = remembered.cache_key(value), fingerprint(value)
     assert (remembered.cache_key(value), fingerprint(value)) == (key, digest)

@@ -3,9 +3,15 @@
 from __future__ import annotations
 
 import pytest
-from tests.promises.never_stale.edits import MODULES, edited, forget, is_another_call, run, started
-
-from memograd import fingerprint
+from tests.promises.never_stale.edits import (
+    MODULES,
+    assert_another_call,
+    assert_edit_makes_another_call,
+    assert_edit_makes_another_function,
+    edited,
+    run,
+    started,
+)
 
 _, HELPERS, DEEPER = MODULES
 
@@ -346,25 +352,14 @@ ELSEWHERE = {
 BOUND_ON_IMPORT = {"a helper that is imported", "a class that is built upon"}
 
 
-@pytest.fixture(autouse=True)
-def _modules_of_their_own():
-    forget()
-    yield
-    forget()
-
-
 @pytest.mark.parametrize("name", REACHED)
 def test_an_edit_of_what_code_reaches_is_another_call(name):
-    source, old, new = REACHED[name]
-    is_another_call(started(source), lambda: run(edited(source, old, new)))
+    assert_edit_makes_another_call(*REACHED[name])
 
 
 @pytest.mark.parametrize("name", REACHED)
 def test_an_edit_of_what_code_reaches_is_another_function(name):
-    source, old, new = REACHED[name]
-    before = fingerprint(run(source).f)
-    assert fingerprint(run(source).f) == before
-    assert fingerprint(run(edited(source, old, new)).f) != before
+    assert_edit_makes_another_function(*REACHED[name])
 
 
 @pytest.mark.parametrize("name", ELSEWHERE)
@@ -378,4 +373,4 @@ def test_an_edit_in_another_module_is_another_call(name):
         if name in BOUND_ON_IMPORT:
             run(program)
 
-    is_another_call(started(program), edit)
+    assert_another_call(started(program), edit)

@@ -121,6 +121,27 @@ ASPECTS = {
         lambda: torch.nn.Parameter(ones(), requires_grad=False),
     ),
     "requires grad within": (lambda: {"a": [ones()]}, lambda: {"a": [ones().requires_grad_()]}),
+    "made in inference mode": (ones, lambda: torch.inference_mode()(ones)()),
+    "made in inference mode, where the other requires grad": (
+        lambda: ones().requires_grad_(),
+        lambda: torch.inference_mode()(lambda: ones().requires_grad_())(),
+    ),
+    "a parameter that was made in inference mode": (
+        lambda: torch.nn.Parameter(ones(), requires_grad=False),
+        lambda: torch.inference_mode()(lambda: torch.nn.Parameter(ones(), requires_grad=False))(),
+    ),
+    "columns that were made in inference mode": (
+        lambda: torch.ones(3, 2).t(),
+        lambda: torch.inference_mode()(lambda: torch.ones(3, 2).t())(),
+    ),
+    "a conjugate that is only shown": (
+        lambda: torch.tensor([1 + 1j]).conj_physical(),
+        lambda: torch.tensor([1 + 1j]).conj(),
+    ),
+    "a negative that is only shown": (
+        lambda: torch.tensor([1 - 1j, 2 + 2j]).imag,
+        lambda: torch.tensor([1 + 1j, 2 - 2j]).conj().imag,
+    ),
     "an array whose rows lie as columns": (lambda: np.ones((2, 3)), lambda: np.ones((3, 2)).T),
     "every other element of an array": (lambda: np.ones(3), lambda: np.ones(6)[::2]),
     "an array from its end": (lambda: np.ones(3), lambda: np.ones(3)[::-1]),

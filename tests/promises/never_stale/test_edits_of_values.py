@@ -22,6 +22,7 @@ import zoneinfo
 from typing import NamedTuple
 
 import pytest
+from tests.promises.never_stale.generated import Pair, Point
 
 from memograd import Memo, fingerprint
 
@@ -60,20 +61,9 @@ class Items(list):
     pass
 
 
-class Pair(NamedTuple):
-    first: object
-    second: object = 0
-
-
 class Pear(NamedTuple):
     first: object
     second: object = 0
-
-
-@dataclasses.dataclass
-class Point:
-    x: object
-    y: object = 0
 
 
 @dataclasses.dataclass
@@ -295,7 +285,7 @@ IN_PLACE = {
 remembered = Memo(strict=True)(lambda x: x)
 
 
-def differ(before, after):
+def assert_differ(before, after):
     """Assert that two values are two calls and two fingerprints, and that each of them is one."""
     key, digest = remembered.cache_key(before()), fingerprint(before())
     assert (remembered.cache_key(before()), fingerprint(before())) == (key, digest)
@@ -305,13 +295,13 @@ def differ(before, after):
 
 @pytest.mark.parametrize("name", VALUES)
 def test_an_edit_of_an_argument_is_another_call(name):
-    differ(*VALUES[name])
+    assert_differ(*VALUES[name])
 
 
 @pytest.mark.parametrize("name", VALUES)
 def test_an_edit_deep_in_an_argument_is_another_call(name):
     before, after = VALUES[name]
-    differ(lambda: [{"a": (0, Point([before()]))}], lambda: [{"a": (0, Point([after()]))}])
+    assert_differ(lambda: [{"a": (0, Point([before()]))}], lambda: [{"a": (0, Point([after()]))}])
 
 
 @pytest.mark.parametrize("name", NESTED)
@@ -323,8 +313,8 @@ def test_an_edit_at_any_depth_is_another_call(name):
             value = WITHIN[kind](value)
         return value
 
-    differ(lambda: nested(1), lambda: nested(1.0))
-    differ(lambda: nested("a"), lambda: nested("b"))
+    assert_differ(lambda: nested(1), lambda: nested(1.0))
+    assert_differ(lambda: nested("a"), lambda: nested("b"))
 
 
 @pytest.mark.parametrize("name", IN_PLACE)

@@ -7,7 +7,7 @@ import re
 import sys
 
 import pytest
-from tests.promises.never_stale.edits import MODULES, edited, forget, is_the_same_call, run, started
+from tests.promises.never_stale.edits import MODULES, assert_same_call, edited, run, started
 
 from memograd import Memo, fingerprint
 
@@ -155,12 +155,9 @@ MODULE = "def g(x):\n    return [x + 1]\n"
 
 
 @pytest.fixture(autouse=True)
-def _modules_of_their_own(monkeypatch, tmp_path):
+def _surroundings_of_their_own(monkeypatch, tmp_path):
     monkeypatch.setenv("A_VARIABLE_OF_THIS_TEST", "0")
     monkeypatch.chdir(tmp_path)
-    forget()
-    yield
-    forget()
 
 
 def renamed(name):
@@ -176,7 +173,7 @@ def texts():
 
 @pytest.mark.parametrize("name", [*TEXTS, *NAMES])
 def test_an_edit_without_effect_is_the_same_call(name):
-    is_the_same_call(started(PROGRAM), lambda: run(texts()[name]))
+    assert_same_call(started(PROGRAM), lambda: run(texts()[name]))
 
 
 @pytest.mark.parametrize("name", [*TEXTS, *NAMES])
@@ -187,7 +184,7 @@ def test_an_edit_without_effect_is_the_same_function(name):
 
 @pytest.mark.parametrize("name", CHANGES)
 def test_a_change_without_effect_is_the_same_call(name):
-    is_the_same_call(started(PROGRAM), lambda: run(CHANGES[name]))
+    assert_same_call(started(PROGRAM), lambda: run(CHANGES[name]))
 
 
 def test_a_version_stands_for_the_code_whatever_that_becomes():
@@ -204,7 +201,7 @@ def test_a_module_that_is_loaded_again_from_the_same_text_is_the_same(tmp_path, 
     (tmp_path / f"{MODULES[1]}.py").write_text(MODULE)
     helpers = importlib.import_module(MODULES[1])
     remembered = started(f"import {MODULES[1]} as h\ndef f(x): return h.g(x)")
-    is_the_same_call(remembered, lambda: importlib.reload(helpers))
+    assert_same_call(remembered, lambda: importlib.reload(helpers))
     (tmp_path / f"{MODULES[1]}.py").write_text(MODULE.replace("x + 1", "x + 10_000"))
     key = remembered.cache_key(3)
     importlib.reload(helpers)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import collections
 import copy
-import dataclasses
 import decimal
 import functools
 import os
@@ -12,25 +11,14 @@ import pathlib
 import random
 import threading
 import types
-from typing import NamedTuple
 
 import numpy as np
 import pytest
 import torch
+from tests.promises.never_stale.generated import Pair, Point
 from torch import nn
 
 from memograd import File, Memo, fingerprint
-
-
-@dataclasses.dataclass
-class Point:
-    x: object
-    y: object = 0
-
-
-class Pair(NamedTuple):
-    first: object
-    second: object = 0
 
 
 class Thing:
@@ -157,7 +145,7 @@ EQUAL = {
         lambda: torch.ones(3, requires_grad=True) * 1,
     ),
     "a tensor that shares its memory": (lambda: torch.ones(3), lambda: torch.from_numpy(np.ones(3, np.float32))),
-    "a lazy conjugate": (lambda: torch.tensor([1 - 1j]), lambda: torch.tensor([1 + 1j]).conj()),
+    "a lazy conjugate": (lambda: torch.tensor([1 - 1j]).conj_physical().conj(), lambda: torch.tensor([1 + 1j]).conj()),
     "a sparse tensor": (lambda: torch.eye(3).to_sparse(), lambda: torch.eye(3).to_sparse()),
     "a generator of tensors": (lambda: torch.Generator().manual_seed(1), lambda: torch.Generator().manual_seed(1)),
     "a module": (net, net),
@@ -169,6 +157,7 @@ EQUAL = {
     "an optimizer": (optimizer, optimizer),
 }
 UNCOPIED = {"a lambda", "a closure", "a memoized function", "a tensor that is no leaf", "a generator of tensors"}
+UNCOPIED |= {"a lazy conjugate"}  # its copy is no lazy one
 
 # A value, and what can be done to it without changing what it is.
 IN_PLACE = {

@@ -6,7 +6,6 @@ And that fingerprint is the same in every process.
 from __future__ import annotations
 
 import collections
-import dataclasses
 import math
 import os
 import struct
@@ -20,24 +19,14 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.promises.never_stale import generated
+from tests.promises.never_stale.generated import Pair, Point
 
 from memograd import Memo, fingerprint
-
-
-class Pair(NamedTuple):
-    first: object
-    second: object
 
 
 class Twin(NamedTuple):
     first: object
     second: object
-
-
-@dataclasses.dataclass
-class Point:
-    x: object
-    y: object
 
 
 class Text(str):
@@ -137,7 +126,7 @@ def grown(tree: Any, held: list[Any]) -> Any:
     return CONTAINERS[kind]([grown(part, held) for part in parts])
 
 
-def told_apart(one: Any, other: Any) -> None:
+def assert_told_apart(one: Any, other: Any) -> None:
     """Assert that fingerprints and keys tell two values apart exactly if they differ."""
     equal = same(one, other)
     assert (fingerprint(one) == fingerprint(other)) is equal
@@ -153,19 +142,19 @@ def test_values_of_one_shape_have_one_fingerprint_exactly_if_each_leaf_is_the_sa
     held = data.draw(st.lists(leaves, min_size=8, max_size=8))
     place, leaf = data.draw(st.tuples(st.integers(0, 7), leaves))
     edited = [*held[:place], leaf, *held[place + 1 :]]
-    told_apart(grown(tree, held[:]), grown(tree, edited))
+    assert_told_apart(grown(tree, held[:]), grown(tree, edited))
 
 
 @settings(deadline=None, max_examples=200)
 @given(trees, trees, st.lists(leaves, min_size=8, max_size=8))
 def test_values_of_two_shapes_have_one_fingerprint_exactly_if_all_is_the_same(tree, other, held):
-    told_apart(grown(tree, held[:]), grown(other, held[:]))
+    assert_told_apart(grown(tree, held[:]), grown(other, held[:]))
 
 
 @settings(deadline=None, max_examples=300)
 @given(leaves, leaves)
 def test_two_leaves_have_one_fingerprint_exactly_if_they_are_the_same(one, other):
-    told_apart(one, other)
+    assert_told_apart(one, other)
 
 
 hashable = st.recursive(plain, lambda inner: st.tuples(inner) | st.frozensets(inner, max_size=2), max_leaves=4)
@@ -174,7 +163,7 @@ hashable = st.recursive(plain, lambda inner: st.tuples(inner) | st.frozensets(in
 @settings(deadline=None, max_examples=300)
 @given(st.sets(hashable, max_size=4), st.sets(hashable, max_size=4))
 def test_two_sets_have_one_fingerprint_exactly_if_they_have_the_same_elements(one, other):
-    told_apart(one, other)
+    assert_told_apart(one, other)
 
 
 def test_the_comparison_itself_tells_what_it_should():

@@ -128,11 +128,40 @@ def test_outputs_share_no_memory_with_one_another_or_with_the_arguments(cell):
     assert len({t.untyped_storage().data_ptr() for t in found}) == len(found)
 
 
+def resizable(tensors):
+    return [t.untyped_storage().resizable() for t in tensors]
+
+
+@pytest.mark.parametrize("engine", ["levels", "auto"])
+@pytest.mark.parametrize("how", ["padded", "packed", "keys"])
+def test_what_was_passed_may_still_be_resized(engine, how):
+    # Floats drawn anew, since what NumPy lends is not to be resized from the first.
+    x, h = torch.randn(4, 5, 3).round(), torch.zeros(1, 4, 4)
+    lengths, ids = torch.tensor([5, 2, 4, 5]), torch.ones(4, 5, dtype=torch.int64)
+    given = pack_padded_sequence(x, lengths, batch_first=True, enforce_sorted=False) if how == "packed" else x
+    seen = [x, h, lengths, ids, *(given[:1] + given[2:] if how == "packed" else ())]
+    before = resizable(seen)
+    memo.scan(module(nn.GRU), engine=engine)(given, h, **({"keys": ids} if how == "keys" else {}))
+    assert resizable(seen) == before
+    assert all(resizable([x, h, lengths, ids]))
+    x.resize_(1000)
+    assert x.shape == (1000,)
+
+
+def test_ids_and_lengths_may_still_be_resized_and_changed():
+    ids, lengths = torch.tensor([[1, 2], [1, 3]]), torch.tensor([2, 2])
+    s = Shared.prefixes(ids, lengths=lengths)
+    assert all(resizable([ids, lengths]))
+    ids.zero_()
+    assert s.dense().tolist() == [[1, 2], [1, 3]]
+
+
 @pytest.mark.parametrize("cell", CELLS)
 def test_nothing_is_said_that_the_plain_call_does_not_say(cell):
-    with warnings.catch_warnings():
-        warnings.simplefilter("error")
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always")
         memo.scan(module(cell), engine="levels")(few().requires_grad_())[0].sum().backward()
+    assert [str(one.message) for one in said] == []
 
 
 def test_the_module_has_no_new_parameters_buffers_or_children():

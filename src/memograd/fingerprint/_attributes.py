@@ -1,8 +1,8 @@
-"""What reached code asks of functions, classes and members of enums themselves, beside calling them.
+"""Which attributes of functions, classes and members of enums reached code reads, beside calling them.
 
 A function may hold attributes, and it has a docstring, annotations and a name. Few read these, so they count only where
 reached code names them: `h.n` of all that hold an `n`, and whatever is held where names are made up as the code runs
-(`getattr`, `vars`). What is asked for is known when all code has been read: this is written after it.
+(`getattr`, `vars`). Which names are read is known when all code has been: what they give is written after it.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ _NAMES = {name: type.__dict__[name].__get__ for name in ("__name__", "__qualname
 
 
 class Walk(Protocol):
-    """What is told of all that is asked for."""
+    """What is told of every attribute that is read."""
 
     @property
     def guards(self) -> Guards: ...
@@ -52,8 +52,8 @@ class Walk(Protocol):
     def is_effect(self, owner: object, name: str, path: str) -> bool: ...
 
 
-class Asked:
-    """What is asked for, and of what.
+class Attributes:
+    """Which attributes are read, and what holds some.
 
     Attributes:
         names: attributes that are read of what only a run can tell.
@@ -67,54 +67,54 @@ class Asked:
         self._of_classes: set[str] = set()
         self._any = False
         self._paths = False
-        self._reads = False
+        self._environment = False
         self._holders: list[tuple[Any, str]] = []
         self._met: set[int] = set()
-        self._told: set[tuple[int, str]] = set()
+        self._written: set[tuple[int, str]] = set()
 
-    def name(self, name: str, *, of_class: bool = False) -> None:
+    def note_name(self, name: str, *, of_class: bool = False) -> None:
         """Note a name that code reads of something, or holds as text; `of_class` if that can only be a class."""
         (self._of_classes if of_class and name in SAID else self.names).add(name)
         self._any |= name in _ANY_BY
         self.fields |= name == "__dataclass_fields__"
 
-    def builtin(self, name: str) -> None:
+    def note_builtin(self, name: str) -> None:
         """Note a builtin function that is reached."""
         self._any |= name in _ANY
 
-    def library_class(self, cls: type) -> None:
+    def note_library_class(self, cls: type) -> None:
         """Note a library's class that is reached."""
         self._any |= cls.__name__ in {"AttributeError", "attrgetter"}
         self._paths |= cls.__module__.partition(".")[0] == "pathlib"
 
-    def library(self, f: FunctionType, home: str) -> None:
+    def note_library_function(self, f: FunctionType, home: str) -> None:
         """Note a library's function that is reached: some look at what they are given."""
         if home in _INSPECTING or f.__name__ == "get_type_hints":
             self.names |= SAID
         self.fields |= home == "dataclasses" and f.__name__ in {"fields", "replace"}
-        self._reads |= f.__name__ in _ENVIRONMENT.get(home, ())
+        self._environment |= f.__name__ in _ENVIRONMENT.get(home, ())
 
     @property
-    def environment(self) -> bool:
+    def reads_environment(self) -> bool:
         """Whether what is reached of the standard library reads the environment."""
-        return self._reads or "expanduser" in self.names or (self._paths and "home" in self.names)
+        return self._environment or "expanduser" in self.names or (self._paths and "home" in self.names)
 
-    def holder(self, value: Any, path: str) -> None:
-        """Note what may be asked: a function, a class, or what holds attributes that nothing else tells of."""
+    def note_holder(self, value: Any, path: str) -> None:
+        """Note what may be read of: a function, a class, or what holds attributes that nothing else tells of."""
         if id(value) not in self._met:
             self._met.add(id(value))
             self._holders.append((value, path))
 
-    def tell(self) -> bool:
-        """Write down what is asked for and was not yet; tell whether there was any."""
-        known = len(self._told)
+    def write_what_is_read(self) -> bool:
+        """Write down what is read and was not written yet; tell whether there was any."""
+        known = len(self._written)
         for index, (value, path) in enumerate(self._holders):  # what is written may hold more of them
-            names = sorted(name for name in self._asked_of(value) if (index, name) not in self._told)
+            names = sorted(name for name in self._read_of(value) if (index, name) not in self._written)
             for name in names:
-                self._told.add((index, name))
-                self.walk.write(b"asked", b"%d" % index, name.encode())
+                self._written.add((index, name))
+                self.walk.write(b"attribute", b"%d" % index, name.encode())
                 self._write(value, name, f"{path}.{name}")
-        return len(self._told) > known
+        return len(self._written) > known
 
     def guard(self) -> None:
         """Expect no attributes besides, where code can find out whether there are; and fields as they are."""
@@ -125,7 +125,7 @@ class Asked:
             elif self.fields and type(value.__dict__.get("__dataclass_fields__")) is dict:
                 self.walk.guards.each(partial(state_of, value.__dict__["__dataclass_fields__"]))
 
-    def _asked_of(self, value: Any) -> Iterator[str]:
+    def _read_of(self, value: Any) -> Iterator[str]:
         kind = cast("type[Any]", type(value))
         if kind is FunctionType or issubclass(kind, type):
             yield from self.names & SAID
