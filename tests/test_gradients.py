@@ -248,6 +248,7 @@ def test_an_argument_that_the_code_reads_as_well_gets_both_gradients():
 @pytest.mark.parametrize("differentiate", [torch.autograd.functional.hessian, torch.autograd.functional.hvp])
 def test_differentiating_twice_raises(differentiate):
     f = Memo()(lambda x: (x**3).sum())
+    f(ones(2) * 1)  # The first call that is given a tensor with a graph of its own is a plain one.
     more = (torch.ones(2),) if differentiate is torch.autograd.functional.hvp else ()
     for _ in range(2):
         with pytest.raises(RuntimeError, match="differentiate twice through a memoized call"):
@@ -322,8 +323,11 @@ def test_the_streams_of_one_that_draws_nothing_are_left_alone(monkeypatch):
     f, x = Memo()(lambda x: (x * 2).sum()), ones(3)
     f(x)
     y = f(x)
-    monkeypatch.setattr(_recompute, "set_streams", lambda states: states and pytest.fail("streams were set"))
+    were_set = []
+    monkeypatch.setattr(_recompute, "set_streams", were_set.extend)
     y.backward()
+    assert were_set == []
+    assert x.grad.tolist() == [2, 2, 2]
 
 
 def test_a_graph_is_not_shared_with_an_equal_tensor_whose_memory_may_change():
@@ -337,23 +341,63 @@ def test_a_graph_is_not_shared_with_an_equal_tensor_whose_memory_may_change():
     assert first.item() == 1
 
 
-def test_what_cannot_be_recorded_is_run_twice_once():
-    class Out:
-        def __init__(self, value):
-            self.value = value
+class Out:
+    """What nobody can take apart."""
 
+    def __init__(self, value):
+        self.value = value
+
+
+def ran_with(f, *, tried):
+    """Tell how often a function runs in ten calls of a tensor with a graph of its own."""
     ran = []
 
     @Memo()(version="1")
-    def f(x):
+    def counted(x, last):
         ran.append(1)
-        return Out(x * 2)
+        return f(x, last)
 
-    for _ in range(10):
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            f(ones() * 1)
-    assert len(ran) == 11
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for n in range(10):
+            counted(ones() * 1, n if tried else 10)
+    return len(ran)
+
+
+def test_what_cannot_be_recorded_is_run_once_a_call():
+    assert ran_with(lambda x, _: Out(x * 2), tried=False) == 10
+
+
+def test_what_could_be_recorded_at_first_and_later_cannot_is_run_twice_once():
+    assert ran_with(lambda x, n: Out(x * 2) if n else x * 2, tried=True) == 11
+
+
+def test_a_first_call_that_is_given_a_graph_can_be_differentiated_twice():
+    f = Memo()(lambda x: (x**3).sum())
+    assert torch.equal(torch.autograd.functional.hessian(f, torch.ones(2)), 6 * torch.eye(2))
+
+
+def moved_between_two_backwards(**options):
+    """Go back through two hits; between the two a bias moves, which no gradient needs."""
+    net, x = nn.Linear(2, 1), torch.ones(1, 2)
+    f = Memo()(**options)(lambda net, x: net(x).sum())
+    f(net, x)
+    gc.collect()
+    f(net, x).backward()
+    y = f(net, x)
+    with torch.no_grad():
+        net.bias.add_(1)
+    y.backward()
+    return net.weight.grad.tolist()
+
+
+def test_a_graph_that_is_held_goes_back_where_the_plain_one_does():
+    assert moved_between_two_backwards(live="1MiB") == [[2, 2]]
+
+
+def test_a_graph_that_is_gone_raises_and_says_how_to_hold_it():
+    with pytest.raises(RuntimeError, match='memo\\(live="64MiB"\\)'):
+        moved_between_two_backwards()
 
 
 def test_results_that_are_kept_make_no_call_slower():

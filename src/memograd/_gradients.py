@@ -48,12 +48,17 @@ class Gradients:
 
     Args:
         max_bytes: how many bytes of graphs to hold beyond those in use.
+
+    Attributes:
+        tried: whether a call of arguments with a graph of their own has run plainly, and could have been recorded.
+        twice: why a call had to be run a second time nevertheless; from then on all are plain.
     """
 
     def __init__(self, max_bytes: int = 0) -> None:
         self.max_bytes = max_bytes
         self.seen = Door(1 << 12)
         self.twice = ""
+        self.tried = False
         self._lives: Lives | None = None
 
     @property
@@ -91,7 +96,7 @@ class Gradients:
         self.lives.sweep()
         if self.twice:
             return Recorded(f(*args, **kwargs), None, self.twice)
-        found = record(f, args, kwargs, reads)
+        found = record(f, args, kwargs, reads, trial=not self.tried)
         # What had to be run a second time is not run twice again: it may have effects that are not seen.
         self.twice = found.reason if isinstance(found.reason, Twice) else ""
         return found
@@ -103,7 +108,10 @@ class Gradients:
             drawn: where the call has left streams and generators, if it has moved any.
         """
         recording.beside = drawn
-        self.lives.put(key, recording)
+        if recording.graph is None:
+            self.tried = True
+        else:
+            self.lives.put(key, recording)
         plan = recording.plan
         # A generator among the arguments has moved on when the call would be run again.
         if plan is None or (drawn is not None and drawn.generators):
@@ -157,6 +165,7 @@ class Gradients:
         """Forget all recordings."""
         self._lives = None
         self.twice = ""
+        self.tried = False
 
 
 def is_graded(stored: Any) -> bool:

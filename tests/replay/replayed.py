@@ -8,12 +8,22 @@ from memograd._replay import GONE, Lives, Recording, connected, inside, record, 
 
 
 class Replayed:
-    """Answer calls from recordings; `key` says which calls are equal. `calls` counts how often `f` runs."""
+    """Answer calls from recordings; `key` says which calls are equal. `calls` counts how often `f` runs.
+
+    With `trial` each call whose arguments have a graph of their own is tried, and nothing of it is held.
+    """
 
     def __init__(
-        self, f: Any, captured: tuple[Any, ...] = (), max_bytes: int = 0, key: Any = lambda *_, **__: 0
+        self,
+        f: Any,
+        captured: tuple[Any, ...] = (),
+        max_bytes: int = 0,
+        key: Any = lambda *_, **__: 0,
+        *,
+        trial: bool = False,
     ) -> None:
         self.f = f
+        self.trial = trial
         self.captured = captured
         self.key = key
         self.lives = Lives(max_bytes)
@@ -42,9 +52,9 @@ class Replayed:
 
     def anew(self, key: Any, args: Any, kwargs: Any) -> Any:
         self.lives.sweep()
-        output, recording, reason = record(self.run, args, kwargs, self.captured)
+        output, recording, reason = record(self.run, args, kwargs, self.captured, trial=self.trial)
         self.reasons += [reason] if reason else []
-        if recording is not None:
+        if recording is not None and recording.graph is not None:
             self.lives.put(key, recording)
             self.last = recording
         return output

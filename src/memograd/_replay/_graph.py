@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -13,7 +14,7 @@ from memograd._replay._run import Unrecordable
 
 if TYPE_CHECKING:
     import weakref
-    from collections.abc import Container, Iterable, Sequence
+    from collections.abc import Container, Iterable, Mapping, Sequence
 
     from memograd._replay._run import Saved
 
@@ -58,7 +59,9 @@ class Graph:
     def back(self, grads: Sequence[Tensor | None], needed: Sequence[bool]) -> list[Tensor | None]:
         """Run back: what comes to each input from what came to the roots."""
         ends = [(root, grad) for root, grad in zip(self.roots, grads, strict=True) if grad is not None]
-        wanted = [x for x, need in zip(self.inputs, needed, strict=True) if need and x is not None]
+        # Whose flag was taken away since gets no gradient, as in the plain program.
+        asked = [need and x is not None and x.requires_grad for x, need in zip(self.inputs, needed, strict=True)]
+        wanted: list[Any] = [x for x, ask in zip(self.inputs, asked, strict=True) if ask]
         if not ends or not wanted:
             return [None] * len(self.inputs)
         for leaf in wanted:
@@ -67,27 +70,36 @@ class Graph:
         roots, grads = zip(*ends, strict=True)
         with running():
             found = iter(torch.autograd.grad(roots, wanted, grads, retain_graph=True, allow_unused=True))
-        return [next(found) if need and x is not None else None for x, need in zip(self.inputs, needed, strict=True)]
+        return [next(found) if ask else None for ask in asked]
 
 
-def leaves_of(roots: Sequence[Tensor], start: int) -> list[Tensor]:
+def leaves_of(
+    roots: Sequence[Tensor], start: int, ends: Mapping[tuple[Any, int], Tensor] = MappingProxyType({})
+) -> list[Tensor]:
     """Find the leaves of a graph. Raises `Unrecordable` for a node that cannot be run back apart from the rest.
 
     Args:
         start: the number that the first node of this graph could have: older ones are of another.
+        ends: edges at which the graph ends like at leaves, and the tensors that they lead to.
     """
-    stack, met, leaves = [root.grad_fn for root in roots], set[Any](), list[Tensor]()
+    stack, met, leaves = [(root.grad_fn, root.output_nr) for root in roots], set[Any](), dict[int, Tensor]()
     while stack:
-        node: Any = stack.pop()
-        if node is None or node in met:
-            continue
-        met.add(node)
-        if type(node).__name__ == "AccumulateGrad":
-            leaves.append(node.variable)
-        elif type(node).__name__ == "CheckpointFunctionBackward":
-            raise Unrecordable("calls torch.utils.checkpoint with use_reentrant=True")
-        elif node._sequence_nr() < start:
-            raise Unrecordable("reads a tensor that requires grad, is no leaf and is not among its arguments")
-        else:
-            stack.extend(next_node for next_node, _ in node.next_functions)
-    return leaves
+        edge: Any = stack.pop()
+        node: Any = edge[0]
+        if edge in ends:
+            leaves[id(ends[edge])] = ends[edge]
+        elif node is not None and node not in met:
+            met.add(node)
+            if type(node).__name__ == "AccumulateGrad":
+                leaves[id(node.variable)] = node.variable
+            else:
+                _check(node, start)
+                stack.extend(node.next_functions)
+    return list(leaves.values())
+
+
+def _check(node: Any, start: int) -> None:
+    if type(node).__name__ == "CheckpointFunctionBackward":
+        raise Unrecordable("calls torch.utils.checkpoint with use_reentrant=True")
+    if node._sequence_nr() < start:
+        raise Unrecordable("reads a tensor that requires grad, is no leaf and is not among its arguments")

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memograd._ambient._streams import read_streams, set_streams
 from memograd._replay._recording import Recording, recorded
-from memograd._replay._run import CHANGES, Run, Unrecordable, inside
+from memograd._replay._run import Run, Unrecordable, inside
+from memograd._replay._traces import BACKWARD
 from memograd._replay._trees import Seen
 
 if TYPE_CHECKING:
@@ -21,7 +22,8 @@ class Recorded(NamedTuple):
 
     Attributes:
         output: as the plain call gives it.
-        recording: what gives it again; None if nothing requires grad, and if the graph could not be held.
+        recording: what gives it again; None if nothing requires grad, and if the graph could not be held. That of a
+            trial has no graph: it tells what could have been held.
         reason: why it could not be held: what the function does ("changes a tensor among its arguments"), else "".
             It is `Twice` where the call was run a second time, plainly.
     """
@@ -38,7 +40,12 @@ class Twice(str):
 
 
 def record(
-    f: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], captured: Sequence[Any] = ()
+    f: Callable[..., Any],
+    args: Sequence[Any],
+    kwargs: Mapping[str, Any],
+    captured: Sequence[Any] = (),
+    *,
+    trial: bool = False,
 ) -> Recorded:
     """Call `f` under grad mode and record it.
 
@@ -49,22 +56,25 @@ def record(
 
     Args:
         captured: the values that `f` reads beside its arguments, in an order that does not change.
+        trial: give no stand-ins: where arguments would need them, run it plainly, and tell what came of it.
     """
     if inside() is not None:
         return Recorded(f(*args, **kwargs), None, "")
     streams = read_streams()
-    run = Run(Seen((tuple(args), dict(kwargs), tuple(captured))))
-    found = _attempt(run, f, args, kwargs)
+    run = Run(Seen((tuple(args), dict(kwargs), tuple(captured))), captured)
+    found = _attempt(run, f, args, kwargs, trial=trial)
     if isinstance(found, Recorded):
         return found
     set_streams(streams)
     return Recorded(f(*args, **kwargs), None, Twice(found) if run.ran else found)
 
 
-def _attempt(run: Run, f: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any]) -> Recorded | str:
+def _attempt(
+    run: Run, f: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], *, trial: bool
+) -> Recorded | str:
     """Call and record. Give the reason alone where what ran is not what the plain call gives."""
     try:
-        run.prepare(args, kwargs)
+        run.prepare(args, kwargs, trial=trial)
     except Exception as error:  # noqa: BLE001 - what we cannot set apart costs the recording, never the call
         return _reason(error)
     try:
@@ -74,7 +84,7 @@ def _attempt(run: Run, f: Callable[..., Any], args: Sequence[Any], kwargs: Mappi
     backward = run.pass_on()
     try:
         kept = _kept(run)
-        return kept._replace(recording=None, reason="goes backward itself") if backward else kept
+        return kept._replace(recording=None, reason=BACKWARD) if backward else kept
     except Exception as error:  # noqa: BLE001 - as above
         done = backward or run.has_changed or not run.stand_ins
         return Recorded(run.output, None, _reason(error)) if done else _reason(error)
@@ -85,13 +95,14 @@ def _reason(error: Exception) -> str:
 
 
 def _kept(run: Run) -> Recorded:
+    left = run.left()
+    if left and not run.stand_ins:
+        return Recorded(run.output, None, left)
     run.check()
     recording = recorded(run)
-    output = run.output if recording is None else recording.give(run.seen)
-    if run.has_changed:
-        # Its effects are there already: it is not called a second time.
-        return Recorded(output, None, CHANGES)
-    return Recorded(output, recording, "")
+    output = run.output if recording is None or run.trial else recording.give(run.seen)
+    # Its effects are there already: it is not called a second time.
+    return Recorded(output, None if left else recording, left)
 
 
 _LOOKS = 8

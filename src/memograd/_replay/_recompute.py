@@ -11,7 +11,7 @@ from memograd._replay._layout import Layout, Part
 from memograd._replay._live import Recorded
 from memograd._replay._memory import version
 from memograd._replay._recording import GONE, Recording, recorded
-from memograd._replay._run import CHANGED, Run
+from memograd._replay._run import Run
 from memograd._replay._trees import Seen, swapped
 
 if TYPE_CHECKING:
@@ -24,10 +24,18 @@ if TYPE_CHECKING:
     from memograd._replay._recording import Plan
 
 
+_INSTEAD = (
+    'Go backward before it changes, hold graphs beyond their use (memo(live="64MiB")), or call the unmemoized function '
+    "(f.__wrapped__)"
+)
 ANOTHER = (
-    "a remembered call is run again for its gradients, and would be another call by now: something that it depends on "
-    "(an argument, a weight, a training flag, a global) has changed since. Go backward before, or call the unmemoized "
-    "function (f.__wrapped__)"
+    "a remembered call, whose graph is gone, is run again for its gradients, and would be another call by now: "
+    f"something that it depends on (an argument, a weight, a training flag, a global) has changed since. {_INSTEAD}"
+)
+READ = (
+    "a tensor has been modified by an inplace operation: of shape {shape}, read by a remembered call whose graph is "
+    "gone and which is run again for its gradients, it is at version {now}; expected version {then}. "
+    f"{_INSTEAD}"
 )
 
 
@@ -125,7 +133,7 @@ class _Job:
         """Raise if something that the call reads was changed in place since."""
         for tensor, then in zip(self.seen.tensors, self.versions, strict=True):
             if version(tensor) != then:
-                raise RuntimeError(CHANGED.format(shape=list(tensor.shape), now=version(tensor), then=then))
+                raise RuntimeError(READ.format(shape=list(tensor.shape), now=version(tensor), then=then))
 
     def arranged(self, recording: Recording | None) -> Graph:
         """Bring the inputs into the order of the plan."""

@@ -32,6 +32,10 @@ class _Gone:
 GONE: Final = _Gone()
 
 
+# What is of the call, and not of its result.
+_GIVEN = ("arguments", "containers")
+
+
 class Plan(NamedTuple):
     """What must be known beside a stored result to compute its gradients: plain data, which a store can hold.
 
@@ -63,9 +67,22 @@ class Recording:
 
     Attributes:
         beside: what its owner wants to know of it.
+        bare_is_enough: whether its result may be stored without the graph.
     """
 
-    __slots__ = ("__weakref__", "_later", "_node", "_versions", "beside", "graph", "inputs", "layout", "seen", "values")
+    __slots__ = (
+        "__weakref__",
+        "_later",
+        "_node",
+        "_versions",
+        "bare_is_enough",
+        "beside",
+        "graph",
+        "inputs",
+        "layout",
+        "seen",
+        "values",
+    )
 
     def __init__(
         self,
@@ -82,6 +99,7 @@ class Recording:
         self.graph = graph
         self.seen = _Pattern(seen)
         self.beside: Any = None
+        self.bare_is_enough = True
         self._later = later
         self._versions = self._read()
         self._node: _Node | None = None
@@ -122,6 +140,7 @@ class Recording:
                 "roots": applied(Give, *self._outputs(inputs)) if self.values else (),
                 "constants": [copied(constant) for constant in self.layout.constants],
                 "arguments": seen.tensors,
+                "containers": seen.containers,
             }
         )
 
@@ -162,9 +181,9 @@ class Recording:
         """Say what a store must hold beside the result; None if the result alone, with that, is not enough."""
         places, parts = [x for x in self.inputs if isinstance(x, int)], self.layout.places.values()
         # Of two arguments that are one tensor, a later call may have two.
-        if len(set(self.seen.pattern)) < len(self.seen.pattern):
+        if len(set(self.seen.pattern)) < len(self.seen.pattern) or not self.bare_is_enough:
             return None
-        if len(places) < len(self.inputs) or any(part.source == "arguments" or part.geometry for part in parts):
+        if len(places) < len(self.inputs) or any(part.source in _GIVEN or part.geometry for part in parts):
             return None
         return Plan(tuple(places), tuple(part.grad for part in parts))
 
@@ -172,13 +191,14 @@ class Recording:
 class _Pattern:
     """What a call saw, to be compared with what another sees: the key says that they are equal, and not how."""
 
-    __slots__ = ("kept", "others", "pattern", "requires", "versions")
+    __slots__ = ("kept", "order", "others", "pattern", "requires", "versions")
 
     def __init__(self, seen: Seen) -> None:
         self.kept = [tensor.detach() for tensor in seen.tensors]
         self.versions = [version(tensor) for tensor in seen.tensors]
         self.requires = [tensor.requires_grad for tensor in seen.tensors]
         self.pattern = seen.pattern
+        self.order = seen.order
         self.others = seen.others
 
     def fits(self, seen: Seen) -> bool:
@@ -188,6 +208,7 @@ class _Pattern:
         """
         return (
             self.pattern == seen.pattern
+            and self.order == seen.order
             and self.requires == [tensor.requires_grad for tensor in seen.tensors]
             and len(self.others) == len(seen.others)
             and all(a is b for a, b in zip(self.others, seen.others, strict=True))
@@ -212,12 +233,19 @@ def _weak(tensors: Sequence[Tensor]) -> list[weakref.ref[Tensor]]:
 
 
 def recorded(run: Run) -> Recording | None:
-    """Make a recording of a run, None if nothing in its result requires grad. Raises `Unrecordable`."""
+    """Make a recording of a run, None if nothing in its result requires grad. Raises `Unrecordable`.
+
+    That of a trial has no graph of its own: it is good for its result and its plan.
+    """
     layout, roots = lay_out(run)
     if not layout.needs_grad:
         return None
     reals, seen = run.reals, run.seen
-    leaves = leaves_of(roots, run.start)
+    leaves = leaves_of(roots, run.start, run.ends)
     places = [seen.place(reals.get(id(leaf), leaf)) for leaf in leaves]
     inputs: list[Input] = [leaf if place is None else place for leaf, place in zip(leaves, places, strict=True)]
-    return Recording(seen, layout, roots, inputs, Graph(list(leaves), roots, run.saved, frozenset(reals)))
+    graph = None if run.trial else Graph(list(leaves), roots, run.saved, frozenset(reals))
+    recording = Recording(seen, layout, roots, inputs, graph)
+    # Of a trial nothing tells whether it has asked for gradients, or gone backward, which a hit would not do.
+    recording.bare_is_enough = not run.went_back
+    return recording

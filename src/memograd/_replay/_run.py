@@ -1,8 +1,13 @@
 """One call, run apart from what its arguments were made of, with a note of all that its graph saves.
 
-NOTE [apart] Tensor arguments that require grad stand in for themselves as leaves over the same memory, so that what
-comes back to one of them is this call's part of its gradient, whatever else leads there. Parameters that the call finds
-by itself need no stand-in: they are leaves.
+NOTE [apart] What comes back to a leaf (a parameter, an argument) from the graph of a call is this call's part of its
+gradient. Arguments that have a graph of their own have *stand-ins*: views of leaves over the same memory, so that the
+graph of the call ends there.
+
+NOTE [trial] Of a call that has run on stand-ins, and then cannot be recorded, the graph ends at them for good: an edge
+of autograd is never another one later. It would have to be run again. So a function that is given such arguments is
+first tried: run plainly, on its own arguments, and looked at afterwards. Only those that could have been recorded are
+run apart from then on.
 """
 
 from __future__ import annotations
@@ -13,12 +18,14 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
 from memograd._replay._hooks import astray
 from memograd._replay._memory import version
-from memograd._replay._trees import Seen, is_as_built, swapped
+from memograd._replay._stashes import STASHES, stashes
+from memograd._replay._traces import Traces
+from memograd._replay._trees import Built, Seen, swapped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -37,7 +44,8 @@ RELEASED = (
 )
 CHANGES = "changes a tensor that it was given, or that it reads"
 # What a call raises because of the way in which it is run here.
-_OURS = ("leaf Variable that requires grad", "saved tensor hooks")
+_OURS = ("leaf Variable that requires grad", "Can't detach views in-place")
+_HOOKED = "saved tensor hooks"
 
 
 class Unrecordable(Exception):  # noqa: N818 - control flow: it ends in the plain call
@@ -119,70 +127,124 @@ def _unpacked(saved: Saved) -> Tensor:
 
 
 class Run:
-    """One call of `f`, set apart.
+    """One call of `f`, set apart, or tried.
+
+    Args:
+        captured: what `f` reads beside its arguments.
 
     Attributes:
-        stand_ins: the leaf that stands in for an argument, by the argument's id.
+        stand_ins: what stands in for an argument, by the argument's id; `leaves` are those they are views of.
+        trial: whether it is run plainly.
         saved: what its graph saved; weak, as a node that is gone needs it no longer.
     """
 
-    def __init__(self, seen: Seen) -> None:
+    def __init__(self, seen: Seen, captured: Sequence[Any] = ()) -> None:
         self.seen = seen
+        self.captured = captured
         self.stand_ins: dict[int, Tensor] = {}
+        self.leaves: dict[int, Tensor] = {}
+        self.trial = False
         self.saved: list[weakref.ref[Saved]] = []
-        self.built: list[tuple[Any, list[Any]]] = []
+        self.built: list[Built] = []
         self.versions = [version(tensor) for tensor in seen.tensors]
-        self.args: tuple[Any, ...] = ()
-        self.kwargs: dict[str, Any] = {}
-        self.start = 0
+        self.args: Sequence[Any] = ()
+        self.kwargs: Mapping[str, Any] = {}
+        self.start = self.begun = 0
         self.ran = False
-        self.ended = False
+        self.went_back = False
         self.output: Any = None
+        self.inner: list[Tensor] = []
+        self._on_copies = self._on_given = Traces()
 
-    def prepare(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Put stand-ins into the arguments."""
-        given = tuple(args), dict(kwargs)
-        self.stand_ins = {id(x): _stand_in(x) for x in Seen(given).direct if x.requires_grad}
-        self.args, self.kwargs = swapped(given, self.stand_ins, self.built)
+    def prepare(self, args: Sequence[Any], kwargs: Mapping[str, Any], *, trial: bool = False) -> None:
+        """Put stand-ins into the arguments, where they need any; not for a trial."""
+        self.start = _sequence_number()
+        self.args, self.kwargs = args, kwargs
+        given = Seen((tuple(args), dict(kwargs)))
+        self.inner = [x for x in given.direct if x.requires_grad and not x.is_leaf]
+        self.trial = trial and bool(self.inner)
+        if self.inner and not trial:
+            self.leaves = {id(x): _leaf(x) for x in self.inner}
+            self.stand_ins = {name: _stand_in(leaf, self.seen.named(name)) for name, leaf in self.leaves.items()}
+            self.args, self.kwargs = swapped((tuple(args), dict(kwargs)), self.stand_ins, self.built)
+        copied = {id(built.old) for built in self.built}
+        self._on_copies = Traces(self.stand_ins.values(), (), [built.new for built in self.built])
+        self._on_given = Traces(
+            [x for x in given.direct if id(x) not in self.stand_ins],
+            self.seen.tensors,
+            [container for container in given.containers if id(container) not in copied],
+        )
 
     def call(self, f: Callable[..., Any]) -> None:
-        """Run it. Raises `Unrecordable` where it raised because of a stand-in."""
-        self.start = _sequence_number()
+        """Run it. Raises `Unrecordable` where it raised because of the way in which it is run here."""
+        self.begun = _sequence_number()
         self.ran = True
         try:
             self._enter(f)
         except RuntimeError as error:
+            ours = (_HOOKED, *_OURS) if self.stand_ins else (_HOOKED,)
             # What has changed a tensor already is not run again: it would be changed twice.
-            if any(ours in str(error) for ours in _OURS) and not self.has_changed:
+            if any(text in str(error) for text in ours) and not self.has_changed:
                 raise Unrecordable(f"cannot be recorded: {error}") from error
             raise
         # Not before: `f` may ask for gradients itself.
-        for leaf in self.stand_ins.values():
+        for leaf in self.leaves.values():
             leaf.register_hook(astray)
-        self.ended = True
 
     def _enter(self, f: Callable[..., Any]) -> None:
         _forget_casts()
-        with _opened(), saved_tensors_hooks(_packing(self.saved), _unpacked):
+        with _opened(), self._watched():
             self.output = f(*self.args, **self.kwargs)
+
+    @contextmanager
+    def _watched(self) -> Generator[None]:
+        handles: list[Any] = [tensor.register_hook(self._note) for tensor in self.inner if self.trial]
+        try:
+            with saved_tensors_hooks(_packing(self.saved), _unpacked):
+                yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+    def _note(self, _: Tensor) -> None:
+        self.went_back = True
 
     def pass_on(self) -> bool:
         """Pass on what came to stand-ins while the call ran: it went backward itself. Tell whether it did."""
-        found = [(self.seen.named(name), leaf) for name, leaf in self.stand_ins.items() if leaf.grad is not None]
+        found = [(self.seen.named(name), leaf) for name, leaf in self.leaves.items() if leaf.grad is not None]
         for tensor, leaf in found:
-            tensor.backward(leaf.grad)
+            tensor.backward(leaf.grad, retain_graph=True)
             leaf.grad = None
         return bool(found)
 
     @property
     def reals(self) -> dict[int, Tensor]:
-        """Name the arguments by the ids of their stand-ins."""
-        return {id(leaf): self.seen.named(at) for at, leaf in self.stand_ins.items()}
+        """Name the arguments by the ids of their stand-ins, and of the leaves that these are views of."""
+        both = (*self.stand_ins.items(), *self.leaves.items())
+        return {id(tensor): self.seen.named(name) for name, tensor in both}
+
+    @property
+    def containers(self) -> dict[int, int]:
+        """Name the containers that the call was given, or that it reads: which of those seen each of them is."""
+        places = {id(container): place for place, container in enumerate(self.seen.containers)}
+        return places | {id(built.new): places[id(built.old)] for built in self.built if id(built.old) in places}
+
+    @property
+    def ends(self) -> dict[tuple[Any, int], Tensor]:
+        """Name the arguments at which the graph of a trial ends by the edges that lead there."""
+        return {(x.grad_fn, x.output_nr): x for x in self.inner} if self.trial else {}
 
     def check(self) -> None:
-        """Raise `Unrecordable` if the call changed containers that were made for it alone."""
-        if not all(is_as_built(made, parts) for made, parts in self.built):
-            raise Unrecordable("changes a list or dictionary among its arguments")
+        """Raise `Unrecordable` if the call has left traces on what was made for it alone, or has kept parts of it."""
+        lost = self._on_copies.found()
+        if lost:
+            raise Unrecordable(lost)
+        if stashes([*self.args, *self.kwargs.values(), *self.captured], self.begun):
+            raise Unrecordable(STASHES)
+
+    def left(self) -> str:
+        """Say what the call has left on what it was given, beside its result, if anything."""
+        return CHANGES if self.has_changed else self._on_given.found()
 
     @property
     def has_changed(self) -> bool:
@@ -190,14 +252,18 @@ class Run:
         return self.versions != [version(tensor) for tensor in self.seen.tensors]
 
 
-def _stand_in(tensor: Any) -> Tensor:
-    leaf = tensor.detach().requires_grad_()
-    if isinstance(tensor, nn.Parameter):
-        leaf = nn.Parameter(leaf.detach())
+def _leaf(tensor: Tensor) -> Tensor:
+    return tensor.detach().requires_grad_()
+
+
+def _stand_in(leaf: Tensor, tensor: Tensor) -> Tensor:
+    new = leaf.view_as(leaf)
     # What users have noted on it: whether a parameter is shared, say.
     for name, note in vars(tensor).items():
-        setattr(leaf, name, note)
-    return leaf
+        setattr(new, name, note)
+    if tensor.retains_grad:
+        new.retain_grad()
+    return new
 
 
 def _forget_casts() -> None:

@@ -6,18 +6,18 @@ import copy
 import dataclasses
 from enum import Enum
 from types import BuiltinFunctionType, FunctionType, ModuleType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 from torch.utils import _pytree
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Container, Mapping
 
     Parts = tuple[list[Any], Callable[[list[Any]], Any]]
 
-_SCALARS = frozenset({int, float, complex, bool, str, bytes, type(None), type(...), range, slice})
+SCALARS = frozenset({int, float, complex, bool, str, bytes, type(None), type(...), range, slice})
 _TORCH = (torch.dtype, torch.device, torch.layout, torch.memory_format, torch.Size)
 # What code is, and what it reaches, is the fingerprint's to say.
 _PLAIN = (*_TORCH, Enum, type, FunctionType, BuiltinFunctionType, ModuleType)
@@ -26,7 +26,7 @@ _NODES: dict[Any, Any] = _pytree.SUPPORTED_NODES
 
 def is_plain(value: object) -> bool:
     """Tell whether a value holds no tensors and cannot be changed, so that equal ones are one."""
-    return type(value) in _SCALARS or isinstance(value, _PLAIN)
+    return type(value) in SCALARS or isinstance(value, _PLAIN)
 
 
 def taken_apart(value: Any) -> Parts | None:
@@ -62,16 +62,36 @@ class Seen:
     Attributes:
         tensors: all of them, those of modules, too; `direct` are the others alone.
         others: objects that the walk cannot see into.
+        containers: those that it has gone into; `order` tells, in the order of the walk, which of them it met.
+        reached: the ids of what it was told not to go into.
         pattern: which tensors are the same: for each the place where it was met first.
     """
 
-    __slots__ = ("_places", "direct", "modules", "others", "pattern", "tensors")
+    __slots__ = (
+        "_beyond",
+        "_indices",
+        "_places",
+        "containers",
+        "direct",
+        "modules",
+        "order",
+        "others",
+        "pattern",
+        "reached",
+        "tensors",
+    )
 
-    def __init__(self, value: Any) -> None:
+    def __init__(self, value: Any, beyond: Container[int] = ()) -> None:
         self.tensors: list[Tensor] = []
         self.direct: list[Tensor] = []
         self.others: list[Any] = []
         self.modules: list[nn.Module] = []
+        self.containers: list[Any] = []
+        self.order: list[int] = []
+        self.reached: set[int] = set()
+        self._beyond = beyond
+        self._indices: dict[int, int] = {}
+        # What is met must live until the walk ends: parts may be made for it alone.
         stack, met = [value], dict[int, Any]()
         while stack:
             stack.extend(reversed(self._enter(stack.pop(), met)))
@@ -85,10 +105,19 @@ class Seen:
         elif isinstance(value, nn.Module):
             self.modules.append(value)
             self.tensors += [*value.parameters(), *value.buffers()]
-        elif not is_plain(value) and id(value) not in met:
+        elif is_plain(value):
+            return []
+        elif id(value) in self._beyond:
+            self.reached.add(id(value))
+        elif id(value) in met:
+            self.order.append(self._indices.get(id(value), -1))
+        else:
             met[id(value)] = value
             parts = taken_apart(value)
             if parts is not None:
+                self._indices[id(value)] = len(self.containers)
+                self.order.append(len(self.containers))
+                self.containers.append(value)
                 return parts[0]
             self.others.append(value)
         return []
@@ -102,29 +131,55 @@ class Seen:
         return self.tensors[self._places[name]]
 
 
-def swapped(value: Any, new: Mapping[int, Any], built: list[tuple[Any, list[Any]]] | None = None) -> Any:
-    """Give the value with other tensors, named by the ids of the old.
+class Built(NamedTuple):
+    """A container that was made of another one."""
+
+    old: Any
+    new: Any
+
+
+def swapped(
+    value: Any, new: Mapping[int, Any], built: list[Built] | None = None, done: dict[int, Built] | None = None
+) -> Any:
+    """Give the value with other tensors and containers, named by the ids of the old. What is one stays one.
 
     Args:
-        built: gets each container that was made, and its parts; those in which nothing changed are not made anew.
+        built: gets each container that was made; those in which nothing changed are not made anew.
             Without it all of them are: nobody else holds them, then.
+        done: what was met so far.
     """
-    if isinstance(value, Tensor):
-        return new.get(id(value), value)
-    parts = None if is_plain(value) or isinstance(value, nn.Module) else taken_apart(value)
+    if id(value) in new:
+        return new[id(value)]
+    if isinstance(value, (Tensor, nn.Module)) or is_plain(value):
+        return value
+    done = {} if done is None else done
+    if id(value) not in done:
+        done[id(value)] = Built(value, _remade(value, new, built, done))
+    return done[id(value)].new
+
+
+def _remade(value: Any, new: Mapping[int, Any], built: list[Built] | None, done: dict[int, Built]) -> Any:
+    parts = taken_apart(value)
     if parts is None:
         return value
     old, rebuild = parts
-    swaps = [swapped(part, new, built) for part in old]
-    if built is not None and all(a is b for a, b in zip(old, swaps, strict=True)):
+    swaps = [swapped(part, new, built, done) for part in old]
+    if built is None:
+        return rebuild(swaps)
+    if all(a is b for a, b in zip(old, swaps, strict=True)):
         return value
-    made = rebuild(swaps)
-    if built is not None:
-        built.append((made, swaps))
-    return made
+    built.append(Built(value, rebuild(swaps)))
+    return built[-1].new
 
 
-def is_as_built(made: Any, parts: list[Any]) -> bool:
-    """Tell whether a container that `swapped` made holds the very parts that it was made of."""
-    now = taken_apart(made)
-    return now is not None and len(now[0]) == len(parts) and all(a is b for a, b in zip(now[0], parts, strict=True))
+def content(container: Any) -> list[Any]:
+    """List the very objects that make a container what it is: its keys, its parts, its attributes."""
+    parts = taken_apart(container)
+    attributes: dict[str, Any] = getattr(container, "__dict__", {})
+    keys = list(cast("dict[Any, Any]", container)) if isinstance(container, dict) else []
+    return [*keys, *(() if parts is None else parts[0]), *attributes, *attributes.values()]
+
+
+def is_one(a: list[Any], b: list[Any]) -> bool:
+    """Tell whether two lists hold the very same objects."""
+    return len(a) == len(b) and all(x is y for x, y in zip(a, b, strict=True))
