@@ -7,7 +7,7 @@ RUN := .venv/.installed-run
 DEV := .venv/.installed-dev
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test slow lint types imports bench docs clean
+.PHONY: help demo test slow redis-server lint types imports bench docs clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## */\t/' | expand -t 10
@@ -15,10 +15,10 @@ help:  ## list the targets
 demo: $(RUN)  ## train a language model plain and memoized side by side (under 3 minutes)
 	OMP_WAIT_POLICY=passive .venv/bin/memograd demo $(ARGS)
 
-test: $(DEV)  ## run the tests; the gpu tests where there is a GPU
+test: $(DEV) redis-server  ## run the tests; the gpu tests where there is a GPU
 	.venv/bin/python -m pytest -m 'not slow' $(ARGS)
 
-slow: $(DEV)  ## run the tests that take more than a few seconds each
+slow: $(DEV) redis-server  ## run the tests that take more than a few seconds each
 	.venv/bin/python -m pytest -m slow $(ARGS)
 
 lint: imports  ## ruff (rules and format) and the import contracts
@@ -34,12 +34,21 @@ types: $(DEV)  ## basedpyright, strict, over src
 bench: $(RUN)  ## run each script in bench/; each prints its table
 	@set -e; for script in bench/*.py; do echo "== $$script"; OMP_WAIT_POLICY=passive .venv/bin/python "$$script"; done
 
-docs: $(DEV)  ## run the examples of docs, README and docstrings; check links and line budgets
+docs: $(DEV) redis-server  ## run the examples of docs, README and docstrings; check links and line budgets
 	.venv/bin/python -m pytest tests/docs $(ARGS)
 
 clean:  ## remove .venv and everything that tools have written
 	rm -rf .venv build dist .pytest_cache .ruff_cache .hypothesis .import_linter_cache
 	find src tests bench examples -name __pycache__ -type d -prune -exec rm -rf {} + 2>/dev/null || true
+
+# The tests of the shared store talk to a real one, on ports of their own.
+redis-server:
+	@command -v redis-server > /dev/null || \
+	  { command -v apt-get > /dev/null && [ "$$(id -u)" = 0 ] && apt-get update -qq && \
+	    DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server openssl > /dev/null; } || \
+	  { command -v apt-get > /dev/null && sudo -n apt-get update -qq && \
+	    sudo -n env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq redis-server openssl > /dev/null; } || \
+	  { echo 'the tests need redis-server: write "sudo apt-get install redis-server", or "brew install redis"' >&2; exit 1; }
 
 .venv/bin/python:
 	$(PYTHON) -m venv .venv

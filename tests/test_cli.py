@@ -8,8 +8,13 @@ import re
 import signal
 import subprocess
 import sys
+import time
 
 import pytest
+from click.testing import CliRunner
+
+from memograd._cli import cli
+from memograd.store import About, Disk, Entry, Memory
 
 TINY = ("--words", "400", "--hidden", "8", "--batch", "200", "--epochs", "2")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
@@ -190,3 +195,253 @@ def test_ctrl_c_before_the_training_ends_with_130_and_without_a_table(tmp_path):
     assert (status, stderr) == (130, "")
     assert "Nothing was trained yet." in stdout
     assert "steps computed" not in stdout
+
+
+class Store(Memory):
+    """A store that remains when a command closes it, with entries of a known age."""
+
+    def __init__(self):
+        super().__init__("1GiB")
+        now = time.time()
+        for n in range(6):
+            about = About(
+                function="lab.embed" if n % 2 else "lab.loss", text=f"call(x={n})", seconds=float(n),
+                created=now - 3600, parts={"x": str(n), "mode": "train"}, tags=("draft",) if n == 5 else (),
+            )  # fmt: skip
+            self.put(bytes([n + 16] * 8), Entry(about, [safetensors(n + 1)]))
+        for _ in range(3):
+            self.get(bytes([17] * 8))
+
+
+def safetensors(count):
+    header = {
+        "__metadata__": {"memograd": "1"},
+        "x": {"dtype": "F32", "shape": [count], "data_offsets": [0, 4 * count]},
+    }
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + bytes(4 * count)
+
+
+@pytest.fixture
+def store(monkeypatch):
+    made = Store()
+    monkeypatch.setattr("memograd.store._open.open_store", lambda *_, **__: made)
+    monkeypatch.setenv("MEMOGRAD_STORE", "memory://")
+    monkeypatch.setenv("COLUMNS", "160")
+    return made
+
+
+def command(*arguments, answer=None):
+    return CliRunner().invoke(cli, arguments, input=answer)
+
+
+def test_ls_lists_entries_as_asked(store):
+    done = command("ls", "--sort", "seconds", "--limit", "2")
+    assert (done.exit_code, done.stderr) == (0, "")
+    head, *lines = done.stdout.splitlines()
+    assert head.split() == ["key", "size", "seconds", "hits", "saved", "used", "call"]
+    assert [line.split()[0] for line in lines] == ["151515151515", "141414141414"]
+    assert "call(x=5)" in lines[0]
+
+
+def test_ls_gives_data(store):
+    found = json.loads(command("ls", "--json", "--filter", "function~EMBED and hits>0").stdout)
+    assert [(entry["key"], entry["hits"], entry["saved"], entry["function"]) for entry in found] == [
+        ("11" * 8, 3, 3.0, "lab.embed")
+    ]
+
+
+def test_ls_without_a_limit_lists_all(store):
+    assert len(json.loads(command("ls", "--json", "--limit", "0").stdout)) == 6
+
+
+@pytest.mark.parametrize("sort", ["seconds_saved", "used", "size", "hits", "seconds", "created"])
+def test_every_sort_works_with_and_without_a_filter(store, sort):
+    both = [command("ls", "--json", "--sort", sort, *more).stdout for more in ((), ("--filter", "hits>=0"))]
+    assert len(json.loads(both[0])) == len(json.loads(both[1])) == 6
+
+
+def test_a_filter_that_cannot_be_read_is_shown_with_where(store):
+    done = command("ls", "--filter", "size>1MB and functio~x")
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "did you mean function?\n  size>1MB and functio~x\n               ^" in done.stderr
+
+
+def test_stats_count_by_function(store):
+    done = command("stats")
+    assert done.exit_code == 0
+    assert "6 entries" in done.stdout
+    assert "3 hits have saved 3 s; to compute them took 15 s" in done.stdout
+    found = json.loads(command("stats", "--json").stdout)
+    assert (found["entries"], found["saved"], found["functions"]["lab.loss"]["seconds"]) == (6, 3.0, 6.0)
+
+
+def test_show_tells_what_is_known_and_what_the_body_holds(store):
+    done = command("show", "1313")
+    assert done.exit_code == 0
+    for expected in ("13" * 8, "lab.embed", "call(x=3)", "x = 3", "safetensors", "F32", "(4,)"):
+        assert expected in done.stdout
+    body = json.loads(command("show", "1313", "--json").stdout)["body"]
+    assert body["tensors"] == [{"name": "x", "dtype": "F32", "shape": [4]}]
+
+
+@pytest.mark.parametrize(
+    ("key", "said"), [("ff", "expected the beginning"), ("1", "keys begin"), ("x y", "expected the")]
+)
+def test_a_key_that_names_no_entry_is_refused(store, key, said):
+    done = command("show", key)
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert said in done.stderr
+
+
+def test_explain_shows_the_parts_that_differ_from_the_nearest_call(store):
+    store.put(b"near", Entry(About(function="lab.embed", text="near", parts={"x": "3", "mode": "eval"}), [b""]))
+    done = command("explain", "1313", "--limit", "1")
+    assert done.exit_code == 0
+    assert re.search(r"mode +train +eval", done.stdout)
+    assert "call(x=1)" not in done.stdout
+    (nearest,) = json.loads(command("explain", "1313", "--limit", "1", "--json").stdout)["nearest"]
+    assert nearest["differ"] == {"mode": ["train", "eval"]}
+
+
+def test_what_a_store_says_is_no_command_to_the_terminal(store):
+    store.put(
+        b"\xee" * 8, Entry(About(function="\x1b[2Jf", text="[red]\x1b]0;title\x07[/]", parts={"\x9b": "\x00"}), [b""])
+    )
+    for arguments in (("ls",), ("stats",), ("show", "ee"), ("explain", "ee")):
+        shown = command(*arguments).stdout
+        assert all(each.isprintable() or each == "\n" for each in shown), arguments
+    assert "[red]" in command("ls").stdout
+
+
+def test_prune_says_what_goes_and_asks(store):
+    done = command("prune", "--filter", "function=lab.embed", answer="n\n")
+    assert done.exit_code == 1
+    assert re.search(r"3 entries, [\d.]+ KiB, of lab.embed \(3\); to compute them took 9 s", done.stdout)
+    assert "nothing was deleted" in done.stdout
+    assert store.count() == 6
+    done = command("prune", "--filter", "function=lab.embed", answer="y\n")
+    assert (done.exit_code, store.count()) == (0, 3)
+
+
+def test_without_an_answer_nothing_is_deleted(store):
+    done = command("clear")
+    assert done.exit_code == 1
+    assert "write --yes" in done.stderr
+    assert store.count() == 6
+
+
+def test_yes_deletes_without_a_question(store):
+    done = command("clear", "--yes")
+    assert (done.exit_code, store.count()) == (0, 0)
+    assert "6 entries" in done.stdout
+    assert "deleted 6" in done.stdout
+    assert command("clear", "--yes").stdout == "nothing to delete\n"
+
+
+def test_prune_to_a_size_keeps_what_saves_most_per_byte(store):
+    command("prune", "--to", "5KB", "--yes")
+    assert store.nbytes <= 5000
+    assert {info.key[0] - 16 for info in store.infos()} == {1, 3, 4, 5}
+
+
+def test_what_is_pinned_is_pruned_only_when_asked(store):
+    assert command("pin", "1010", "1515").stdout == "pinned 2\n"
+    assert [entry["pinned"] for entry in json.loads(command("ls", "--json", "--filter", "pinned").stdout)] == [
+        True,
+        True,
+    ]
+    command("prune", "--filter", "hits>=0", "--yes")
+    assert {info.key[0] for info in store.infos()} == {0x10, 0x15}
+    assert command("pin", "--filter", "tag=draft", "--undo").stdout == "unpinned 1\n"
+    command("prune", "--filter", "hits>=0", "--pinned", "--yes")
+    assert store.count() == 0
+
+
+@pytest.mark.parametrize(
+    "arguments", [("prune",), ("prune", "--to", "1GB", "--filter", "pinned"), ("pin",), ("prune", "--to", "x")]
+)
+def test_what_makes_no_sense_is_refused_with_an_example(store, arguments):
+    done = command(*arguments)
+    assert (done.exit_code, done.stdout) == (2, "")
+    assert "for example" in done.stderr
+
+
+def test_check_reads_every_entry(store):
+    assert command("check").stdout == "6 entries were read, 0 are damaged\n"
+
+
+def test_check_finds_and_removes_what_is_damaged(store, monkeypatch):
+    whole = store.get
+    monkeypatch.setattr(store, "get", lambda key: None if key[0] == 0x12 else whole(key))
+    done = command("check")
+    assert (done.exit_code, done.stdout) == (1, "6 entries were read, 1 are damaged\n")
+    done = command("check", "--fix")
+    assert (done.exit_code, done.stdout) == (0, "6 entries were read, 1 are damaged; removed\n")
+    assert store.count() == 5
+
+
+@pytest.mark.parametrize("raised", [OSError("the cable is out"), ValueError("no such place")])
+def test_a_store_that_fails_is_a_line_and_not_a_traceback(store, monkeypatch, raised):
+    def fail():
+        raise raised
+
+    monkeypatch.setattr(store, "infos", fail)
+    done = command("ls")
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr == f"Error: {type(raised).__name__}: {raised}\n"
+
+
+def test_ctrl_c_ends_a_command_with_130(store, monkeypatch):
+    def interrupted():
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(store, "infos", interrupted)
+    assert command("ls").exit_code == 130
+
+
+@pytest.mark.parametrize("name", ["dir", "stats", "ls", "show", "explain", "check", "prune", "clear", "pin"])
+def test_every_command_explains_itself(name):
+    done = command(name, "--help")
+    assert done.exit_code == 0
+    assert "MEMOGRAD_STORE" in done.stdout
+    if "--filter" in done.stdout:
+        assert "size>1MB and function~embed" in done.stdout
+
+
+def test_dir_prints_where_the_store_is(tmp_path, monkeypatch):
+    monkeypatch.delenv("MEMOGRAD_STORE", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    assert command("dir").stdout.startswith(str(tmp_path))
+    assert command("dir", "--store", "redis://me:secret@host/0").stdout == "redis://me:…@host/0\n"
+
+
+def test_to_look_at_a_directory_that_is_not_there_makes_none(tmp_path):
+    for name in ("stats", "ls", "check", "clear"):
+        done = command(name, "--store", str(tmp_path / "none"))
+        assert done.exit_code == 0
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_commands_work_on_a_directory(tmp_path):
+    place = tmp_path / "store"
+    with Disk(place) as disk:
+        for n in range(3):
+            disk.put(
+                bytes([n + 16] * 8), Entry(About(function="f", text=f"f({n})", seconds=float(n)), [safetensors(1)])
+            )
+    done = memograd("ls", "--store", place, "--sort", "seconds", "--limit", "1", cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert "f(2)" in done.stdout
+    assert memograd("check", "--store", place, cwd=tmp_path).returncode == 0
+    assert memograd("prune", "--store", place, "--filter", "seconds>1s", "--yes", cwd=tmp_path).returncode == 0
+    with Disk(place) as disk:
+        assert {info.key[0] for info in disk.infos()} == {16, 17}
+
+
+def test_to_show_an_entry_is_no_use_of_it(tmp_path):
+    with Disk(tmp_path / "store") as disk:
+        disk.put(b"\x10" * 8, Entry(About(), [safetensors(1)]))
+    command("show", "10", "--store", str(tmp_path / "store"))
+    with Disk(tmp_path / "store") as disk:
+        assert [info.hits for info in disk.infos()] == [0]

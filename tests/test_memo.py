@@ -12,12 +12,12 @@ import pytest
 
 import memograd
 from memograd import Memo, memo
-from memograd.store._memory import Memory
+from memograd.store._results import Results
 
 
 def test_the_default_memo_is_a_memo_in_memory():
     assert isinstance(memo, Memo)
-    assert isinstance(memo.store, Memory)
+    assert isinstance(memo.store, Results)
     assert memograd.memo is memo
 
 
@@ -63,14 +63,14 @@ def test_a_store_may_be_given_by_name():
     assert len(store) == 1
 
 
-MAPPING = "expected a MutableMapping; write "
+STORES = "expected a MutableMapping, a Store, a directory or an address; write "
 
 
 @pytest.mark.parametrize(
     ("make", "error", "advice"),
     [
-        (lambda: Memo("~/.cache"), TypeError, f"Memo() got '~/.cache' for a store, {MAPPING}Memo(store={{}})"),
-        (lambda: memo(store=[]), TypeError, f"memo() got [] for a store, {MAPPING}memo(store={{}})"),
+        (lambda: Memo(3), TypeError, f"Memo() got 3 for a store, {STORES}Memo(store={{}})"),
+        (lambda: memo(store=[]), TypeError, f"memo() got [] for a store, {STORES}memo(store={{}})"),
         (lambda: Memo({}, max_bytes=3), TypeError, "got both a store and max_bytes; a store of your own bounds itself"),
         (lambda: Memo(max_entries="3"), TypeError, "got max_entries='3', expected an int or None; write max_entries="),
         (lambda: Memo(max_entries=True), TypeError, "got max_entries=True"),

@@ -18,6 +18,8 @@ _FORMATS: dict[str, Callable[[float], str]] = {
     "ns": lambda v: f"{v:,.0f} ns",
     "MB": lambda v: f"{v:,.0f} MB" if v >= 10 else f"{v:.2g} MB",
     "x": lambda v: f"{v:.2f}x",
+    "s": lambda v: f"{v:,.1f} s",
+    "n": lambda v: f"{v:,.0f}",
     "%": lambda v: f"{v:.1f} %",
     "": lambda v: f"{v:.2f}",
 }
@@ -29,7 +31,7 @@ class Quantity:
 
     Attributes:
         value: in its unit.
-        unit: ms, us, ns, MB, x, % or none.
+        unit: s, ms, us, ns, MB, x, %, n (a count) or none.
         at_least, at_most: what was asked for; None where nothing was.
     """
 

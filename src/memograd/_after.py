@@ -42,7 +42,11 @@ class Found(NamedTuple):
 
 
 class After:
-    """Looks back at the computed calls of one function, and learns from them: its effects, what it draws from."""
+    """Looks back at the computed calls of one function, and learns from them: its effects, what it draws from.
+
+    Attributes:
+        learned: the effects that were found last.
+    """
 
     def __init__(self, subject: Subject, options: Options, shelf: Shelf, draws: Draws, voice: Voice) -> None:
         self._subject = subject
@@ -50,6 +54,7 @@ class After:
         self._shelf = shelf
         self._draws = draws
         self._voice = voice
+        self.learned: tuple[str, ...] = ()
 
     def look(
         self, before: Before, value: Any, known: Mapping[Key, Any] | None = None, *, among_tasks: bool = False
@@ -118,6 +123,7 @@ class After:
         """
         subject = self._subject
         subject.ignore(paths)
+        self.learned = tuple(paths)
         count = 1 + 2 * len(subject.parameters)
         # What the code is, and reads, by now.
         states: dict[bool, tuple[Function, tuple[Any, ...]]] = {}

@@ -30,6 +30,8 @@ if TYPE_CHECKING:
     from typing import TypeAlias
 
     from memograd._ambient._torch import Modes
+    from memograd._far import Far
+    from memograd._key import Key
 
     Place: TypeAlias = tuple[AbstractEventLoop, Hashable]
 
@@ -176,6 +178,52 @@ class AsyncFlight:
             del self.running[place]
 
 
+async def beside(f: Callable[..., Any], *args: Any) -> Any:
+    """Call what may wait for a disk or a server, without holding up the loop if it is one of asyncio's."""
+    if _loop() is None:
+        return f(*args)
+    import asyncio
+
+    return await asyncio.to_thread(f, *args)
+
+
+class AsyncLease:
+    """The lease of one call of an async function: waited for without holding up the loop, and given back.
+
+    Args:
+        far: who leases; None where there is nobody to agree with.
+
+    Attributes:
+        found: what was given was stored by another.
+    """
+
+    __slots__ = ("_far", "_lease", "found")
+
+    def __init__(self, far: Far | None) -> None:
+        self._far = far
+        self._lease: Any = None
+        self.found = False
+
+    async def wait(self, key: Key) -> Any:
+        """Take the lease; give what another has stored by then, MISSING if nothing."""
+        if self._far is None or _loop() is None:
+            return MISSING
+        import asyncio
+
+        pauses = self._far.pauses(key)
+        while True:
+            found, self._lease = await beside(self._far.attempt, key)
+            pause = 0.0 if found is not MISSING or self._lease is not None else next(pauses, 0.0)
+            if not pause:
+                return found
+            await asyncio.sleep(pause)
+
+    def release(self) -> None:
+        """Give the lease back."""
+        if self._far is not None:
+            self._far.release(self._lease)
+
+
 async def _alone(compute: Callable[[], Awaitable[Any]], put: Callable[[Any], Any]) -> Any:
     value = await compute()
     put(value)
@@ -188,11 +236,16 @@ async def _run(
     """Compute a call and remember its result."""
     _inside.set(running)
     try:
-        value = await (compute() if modes is None or modes == modes_now() else _begun_under(modes, compute()))
+        value = await in_modes(modes, compute())
         running.shared = put(value)
         return value
     finally:
         running.context = copy_context()
+
+
+def in_modes(modes: Modes | None, body: Awaitable[Any]) -> Awaitable[Any]:
+    """Begin a body in the modes of its caller."""
+    return body if modes is None or modes == modes_now() else _begun_under(modes, body)
 
 
 @coroutine

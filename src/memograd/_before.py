@@ -42,6 +42,7 @@ class Before:
         base, key: of the call, without and with the states of the streams that it draws from.
         arguments: the values of the parameters.
         watched: whether there is anything that it may change; code that is all known and plain arguments leave nothing.
+        began: when, in seconds.
     """
 
     __slots__ = (
@@ -54,6 +55,7 @@ class Before:
         "_witness",
         "arguments",
         "base",
+        "began",
         "key",
         "watched",
     )
@@ -73,6 +75,7 @@ class Before:
             self._generators = read_generators(values)
             self._streams = read_streams() if subject.draws or self._witness is not None else {}
             self._others = _clocks()
+        self.began = time.perf_counter()
 
     @property
     def cells(self) -> tuple[Any, ...]:
@@ -133,8 +136,8 @@ def _witness(values: Sequence[Any], subject: Subject, cells: Sequence[Any]) -> W
     return witness(values, subject.parameters, cells[1::2], subject.writings[0])
 
 
-# Wakes now and then to draw progress bars, and draws no numbers.
-_IDLE = {"tqdm_monitor"}
+# Wake now and then to draw progress bars, or to write to stores, and draw no numbers.
+_IDLE = ("tqdm_monitor", "memograd")
 
 
 def _clocks() -> dict[int, float]:
@@ -142,7 +145,9 @@ def _clocks() -> dict[int, float]:
     if threading.active_count() == 1:
         return {}
     others = [
-        t.ident for t in threading.enumerate() if t.ident not in {None, threading.get_ident()} and t.name not in _IDLE
+        t.ident
+        for t in threading.enumerate()
+        if t.ident not in {None, threading.get_ident()} and not t.name.startswith(_IDLE)
     ]
     if not hasattr(time, "pthread_getcpuclockid"):
         return {threading.get_ident(): time.perf_counter()}  # never the same: it cannot be told

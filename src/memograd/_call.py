@@ -16,7 +16,7 @@ from memograd._key import Binding
 from memograd._recall import recall_of
 from memograd._stats import CacheInfo, Stats, cache_info, stats
 from memograd._wrapper import wrapper_of
-from memograd.store._memory import Memory
+from memograd.store._results import Results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -70,7 +70,7 @@ def memoize(f: Callable[P, R_co], store: Store, lock: RLock, options: Options) -
 
 def forgotten_with(wrapper: object, recall: Recall) -> None:
     """When the wrapper is gone nobody can ask for its results. The store is told, and must not keep it alive."""
-    if isinstance(recall.shelf.store, Memory):
+    if isinstance(recall.shelf.store, Results):
         weakref.finalize(wrapper, recall.shelf.store.orphaned.append, recall.subject).atexit = False
 
 

@@ -1,4 +1,4 @@
-"""The command line: `memograd demo`."""
+"""The command line: `memograd demo`, and what there is to see and to do in a store."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,10 +18,14 @@ from memograd._demo import missing
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from memograd._report._filter import Test
+    from memograd.store import Info, Store
+
     Demo = Callable[..., None]
 
 LISTED = 104_334
 INTERRUPTED = 130
+SORTED = ("seconds_saved", "used", "size", "hits", "seconds", "created")
 EXAMPLES = """\b
 Try:
   memograd demo --sorted                       neighbours in the list share more
@@ -31,6 +36,24 @@ Try:
 
 Ctrl-C ends the training early and shows what there is.
 """
+STORES = """\b
+Stores:
+  A store is a directory, redis://host:6379/0 or rediss://…; without --store it is
+  MEMOGRAD_STORE, or else the directory that `memograd dir` prints.
+"""
+FILTERS = f"""\b
+Filters:
+  size>1MB and function~embed             larger than 1 MB, of functions whose name has "embed"
+  not (used<7d or pinned)                 not read for a week
+  seconds<10ms and hits=0                 cheap, and never read
+  tag=draft or text~"lr=0.1"              by your tags, or by how the call looks
+
+\b
+  fields     size seconds saved hits age used (numbers), function tag text, pinned
+  operators  > < >= <= = != and, for text, ~ (contains); and or not ( )
+  units      KB MB GB KiB MiB GiB; ms s m h d w
+
+{STORES}"""
 
 
 def whole(at_least: int, at_most: int) -> Callable[[click.Context, click.Parameter, str], int]:
@@ -64,10 +87,132 @@ def number(name: str, default: int, at_least: int, at_most: int, text: str) -> C
     return click.option(name, metavar="NUMBER", default=str(default), callback=whole(at_least, at_most), help=text)
 
 
+def chosen_by(ctx: click.Context, param: click.Parameter, value: str | None) -> Test | None:
+    """Read a filter."""
+    from memograd._report._filter import FilterError, parse
+
+    try:
+        return None if value is None else parse(value)
+    except FilterError as error:
+        raise click.BadParameter(str(error), ctx, param) from None
+
+
+def sized(ctx: click.Context, param: click.Parameter, value: str | None) -> int | None:
+    """Read a size."""
+    from memograd.store._units import parse_bytes
+
+    try:
+        return None if value is None else parse_bytes(value, param.opts[0])
+    except ValueError as error:
+        raise click.BadParameter(str(error).replace("; write --to=", "; for example --to "), ctx, param) from None
+
+
+STORE = click.option("--store", "spec", metavar="STORE", envvar="MEMOGRAD_STORE", help="A directory or an address.")
+FILTER = click.option("--filter", "test", metavar="FILTER", callback=chosen_by, help="Which entries; see below.")
+JSON = click.option("--json", "as_json", is_flag=True, help="Print data, for programs.")
+YES = click.option("--yes", is_flag=True, help="Do not ask.")
+
+
+def guarded(command: Demo) -> Demo:
+    """Let a store that fails, or Ctrl-C, end a command with a line and a status, not with a traceback."""
+
+    @wraps(command)
+    def run(*args: Any, **kwargs: Any) -> None:
+        try:
+            command(*args, **kwargs)
+        except (KeyboardInterrupt, click.Abort):
+            sys.exit(INTERRUPTED)
+        except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
+            raise
+        except Exception as error:  # noqa: BLE001 - a store raises what its library raises
+            raise click.ClickException(f"{type(error).__name__}: {error}") from None
+
+    return run
+
+
+def opened(spec: str | None, *, readonly: bool) -> Store:
+    """Open a store that is there; one that is not is empty, and is not made by looking."""
+    from memograd.store import Null
+    from memograd.store._open import open_store
+
+    where = place(spec)
+    if "://" not in where and not Path(where).expanduser().exists():
+        click.echo(f"nothing is stored at {where}", err=True)
+        return Null()
+    return open_store(spec, readonly=readonly)
+
+
+def place(spec: str | None) -> str:
+    """Say where a store is, without opening it and without its password."""
+    from memograd.store._open import hidden
+
+    if spec is not None:
+        return hidden(spec)
+    from memograd.store._disk import default_directory
+
+    return str(default_directory())
+
+
+def one(store: Store, key: str) -> Info:
+    """Find the one entry whose key begins so."""
+    from memograd._report._select import matching
+
+    found = matching(store, key) if re.fullmatch(r"(0x)?[0-9a-fA-F]+", key) else []
+    if len(found) == 1:
+        return found[0]
+    if not found:
+        raise click.ClickException(f"got {key!r}, expected the beginning of a key; `memograd ls` shows them")
+    keys = ", ".join(info.key.hex()[:16] for info in found)
+    raise click.ClickException(f"got {key!r}, with which {len(found)} or more keys begin: {keys}; write more of it")
+
+
+def output() -> Any:
+    """Give the terminal, or a page that is wide enough where there is none."""
+    from rich.console import Console
+
+    console = Console(highlight=False)
+    if not console.is_terminal and "COLUMNS" not in os.environ:
+        console.width = 160
+    return console
+
+
+def delete(store: Store, infos: list[Info], *, yes: bool) -> None:
+    """Say what would go, ask, and delete it."""
+    from memograd._report._select import names
+    from memograd.store._units import show_bytes, show_seconds
+
+    if not infos:
+        click.echo("nothing to delete")
+        return
+    nbytes, seconds = sum(info.nbytes for info in infos), sum(info.about.seconds for info in infos)
+    entries = f"{len(infos):,} {'entry' if len(infos) == 1 else 'entries'}"
+    click.echo(f"{entries}, {show_bytes(nbytes)}, of {names(infos)}; to compute them took {show_seconds(seconds)}")
+    if yes or agreed():
+        gone = store.delete_many([info.key for info in infos])
+        click.echo(f"deleted {gone:,}")
+    else:
+        click.echo("nothing was deleted")
+        sys.exit(1)
+
+
+def agreed() -> bool:
+    """Ask; without a terminal, nobody agrees."""
+    try:
+        return click.confirm("Delete them?")
+    except click.Abort:
+        click.echo("\nno answer; write --yes to delete without being asked", err=True)
+        return False
+
+
 @click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100, "show_default": True})
 @click.version_option(memograd.__version__, message="memograd %(version)s")
 def cli() -> None:
-    """memograd: nothing is computed twice."""
+    """memograd: nothing is computed twice.
+
+    `demo` shows what that means. The other commands look into a store, a directory or a server, and tidy it up: `stats`
+    and `ls` show what it holds, `show` and `explain` one entry, `check` looks for damage; `prune`, `clear` and `pin`
+    decide what stays.
+    """
 
 
 @cli.command(epilog=EXAMPLES)
@@ -117,3 +262,196 @@ def run(options: dict[str, Any], plot: Path, *, as_json: bool) -> int:
     if as_json:
         click.echo(json.dumps(_play.as_json(report)))
     return INTERRUPTED if report.interrupted else 0
+
+
+@cli.command("dir", epilog=STORES)
+@STORE
+@guarded
+def dir_(spec: str | None) -> None:
+    """Print where the store is."""
+    click.echo(place(spec))
+
+
+@cli.command(epilog=FILTERS)
+@STORE
+@FILTER
+@JSON
+@guarded
+def stats(spec: str | None, test: Test | None, as_json: bool) -> None:
+    """Show what a store holds, by function, and what it has saved."""
+    from memograd._report._select import chosen, totals
+
+    with opened(spec, readonly=True) as store:
+        whole, functions = totals(chosen(store, test))
+    names = ("entries", "nbytes", "hits", "seconds", "saved")
+    if as_json:
+        by_function = {name: {each: getattr(total, each) for each in names} for name, total in functions.items()}
+        data = {"store": place(spec), **{each: getattr(whole, each) for each in names}, "functions": by_function}
+        click.echo(json.dumps(data))
+        return
+    from memograd._report import _tables
+
+    entries, size, hits, took, saved = _tables.counted(whole)
+    click.echo(f"{place(spec)}: {entries} entries, {size}; {hits} hits have saved {saved}; to compute them took {took}")
+    if functions:
+        output().print(_tables.functions(functions))
+
+
+@cli.command(epilog=FILTERS)
+@STORE
+@FILTER
+@click.option("--sort", default="used", type=click.Choice(SORTED), help="The greatest first.")
+@number("--limit", 20, 0, 10**9, "At most so many; 0 for all.")
+@JSON
+@guarded
+def ls(spec: str | None, test: Test | None, sort: str, limit: int, as_json: bool) -> None:
+    """List entries."""
+    from memograd._report import _select
+
+    with opened(spec, readonly=True) as store:
+        infos = list(_select.chosen(store, test, sort, limit or None))
+    if as_json:
+        click.echo(json.dumps([_select.as_data(info) for info in infos]))
+    elif infos:
+        from memograd._report import _tables
+
+        output().print(_tables.entries(infos))
+
+
+@cli.command(epilog=STORES)
+@click.argument("key")
+@STORE
+@JSON
+@guarded
+def show(key: str, spec: str | None, as_json: bool) -> None:
+    """Show an entry, by the beginning of its KEY: what is known of it, and what its body holds.
+
+    The body's header is read as data; nothing in it is decoded or run.
+    """
+    from memograd._report import _select
+    from memograd._report._body import body_of
+
+    with opened(spec, readonly=True) as store:
+        info = one(store, key)
+        entry = store.get(info.key)
+        if entry is None:
+            raise click.ClickException(f"{info.key.hex()} is damaged, or has just gone; `memograd check` looks")
+        body = body_of(entry)
+    if as_json:
+        tensors = [tensor._asdict() for tensor in body.tensors]
+        described = {"format": body.format, "tensors": tensors, "notes": body.notes, "begin": body.begin.hex()}
+        click.echo(json.dumps({**_select.as_data(info), "body": described}))
+        return
+    from memograd._report import _tables
+
+    console = output()
+    console.print(_tables.facts(info))
+    console.print(f"\n{body.format}:")
+    console.print(_tables.holds(body))
+
+
+@cli.command(epilog=STORES)
+@click.argument("key")
+@STORE
+@number("--limit", 3, 1, 1000, "At most so many neighbours.")
+@JSON
+@guarded
+def explain(key: str, spec: str | None, limit: int, as_json: bool) -> None:
+    """Show how the calls nearest to one differ from it, by the beginning of its KEY: why it was not a hit."""
+    from memograd._report import _select
+
+    with opened(spec, readonly=True) as store:
+        info = one(store, key)
+        found = _select.nearest(store, info, limit)
+    if as_json:
+        nearest = [{"key": other.key.hex(), "text": other.about.text, "differ": differ} for other, differ in found]
+        click.echo(json.dumps({**_select.as_data(info), "nearest": nearest}))
+        return
+    from memograd._report import _tables
+
+    console = output()
+    console.print(_tables.plain(info.about.text or info.key.hex()), style="bold")
+    if not found:
+        console.print("no other call of this function is in the store")
+    for other, differ in found:
+        console.print(_tables.plain(f"\n{other.key.hex()[: _tables.SHORT]}  {other.about.text}".lstrip()))
+        console.print(_tables.compared(differ) if differ else "no part of the keys that was noted differs")
+
+
+@cli.command(epilog=STORES)
+@STORE
+@click.option("--fix", is_flag=True, help="Remove what is damaged; it is computed again when it is asked for.")
+@guarded
+def check(spec: str | None, fix: bool) -> None:
+    """Read every entry and look for damage. The exit status is 1 where there is some and it was not fixed."""
+    where = place(spec)
+    if "://" in where:
+        with opened(spec, readonly=not fix) as store:
+            sound, said = read_all(store, fix=fix)
+    else:
+        from memograd.store._check import check as look
+
+        report = look(where, fix=fix)
+        sound, said = report.sound, str(report)
+    click.echo(said)
+    if not (sound or fix):
+        sys.exit(1)
+
+
+def read_all(store: Store, *, fix: bool) -> tuple[bool, str]:
+    """Read every entry of a store; tell whether all are sound, in words too."""
+    keys = [info.key for info in store.infos()]
+    damaged = [key for key in keys if store.get(key) is None and any(info.key == key for info in store.infos())]
+    if fix:
+        store.delete_many(damaged)
+    done = "; removed" if fix and damaged else ""
+    return not damaged, f"{len(keys):,} entries were read, {len(damaged):,} are damaged{done}"
+
+
+@cli.command(epilog=FILTERS)
+@STORE
+@FILTER
+@click.option("--to", "room", metavar="SIZE", callback=sized, help="Down to so many bytes, such as 2GiB.")
+@click.option("--pinned", is_flag=True, help="Entries that are pinned, too.")
+@YES
+@guarded
+def prune(spec: str | None, test: Test | None, room: int | None, pinned: bool, yes: bool) -> None:
+    """Delete entries that a filter chooses, or those that save the least seconds per byte until a size is reached.
+
+    It says what would go, and asks.
+    """
+    from memograd._report._select import chosen, least_worth
+
+    if (test is None) == (room is None):
+        raise click.UsageError("expected one of --filter and --to; for example --filter 'used>30d' or --to 2GiB")
+    with opened(spec, readonly=False) as store:
+        infos = least_worth(store, room) if room is not None else list(chosen(store, test))
+        delete(store, [info for info in infos if pinned or not info.about.pinned], yes=yes)
+
+
+@cli.command(epilog=STORES)
+@STORE
+@YES
+@guarded
+def clear(spec: str | None, yes: bool) -> None:
+    """Delete everything. It says what would go, and asks."""
+    with opened(spec, readonly=False) as store:
+        delete(store, list(store.infos()), yes=yes)
+
+
+@cli.command(epilog=FILTERS)
+@click.argument("keys", nargs=-1)
+@STORE
+@FILTER
+@click.option("--undo", is_flag=True, help="Let them be evicted again.")
+@guarded
+def pin(keys: tuple[str, ...], spec: str | None, test: Test | None, undo: bool) -> None:
+    """Keep entries from being evicted: by the beginnings of their KEYS, or by a filter."""
+    from memograd._report._select import chosen
+
+    if bool(keys) == (test is not None):
+        raise click.UsageError("expected keys, or --filter; for example --filter 'tag=paper'")
+    with opened(spec, readonly=False) as store:
+        infos = [one(store, key) for key in keys] if keys else list(chosen(store, test))
+        done = sum(store.pin(info.key, pinned=not undo) for info in infos)
+    click.echo(f"{'unpinned' if undo else 'pinned'} {done:,}")

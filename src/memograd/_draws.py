@@ -89,7 +89,7 @@ class Draws:
         function = base.function
         if function not in self._functions:
             names = (*function.parameters, "streams")
-            self._functions[function] = Function(function.name, names, function.family)
+            self._functions[function] = Function(function.name, names, function.family, function)
         return Key((self._functions[function], *base[1:], CONTENT, identify(tuple(states.items()))))
 
     def clear(self) -> None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from memograd._errors import SOURCE, NoIdentityError
 from memograd.fingerprint._content import KEY, REACHED, Content, Identity, Standing, identify
+from memograd.fingerprint._digest import hash_of
 from memograd.fingerprint._form import PLAIN, Unidentified
 
 if TYPE_CHECKING:
@@ -46,16 +47,26 @@ CONTENT = _Sentinel("CONTENT")
 class Function:
     """Whose key a key is: a version of a wrapped function, known by identity, with the names of what keys tell of it.
 
-    `family` is what all versions of a function have in common. `front` has results of calls with integers alone, by
+    `family` is what all versions of a function have in common, `state` what tells one from another, and `base` the
+    version that this one is but for states of random streams. `front` has results of calls with integers alone, by
     those, and `look` looks into it: a store puts there what is asked for often, and takes it away with the entry.
     """
 
-    __slots__ = ("__weakref__", "family", "front", "look", "name", "parameters")
+    __slots__ = ("__weakref__", "base", "family", "front", "look", "name", "parameters", "state")
 
-    def __init__(self, name: str, parameters: Sequence[str], family: object = None) -> None:
+    def __init__(
+        self,
+        name: str,
+        parameters: Sequence[str],
+        family: object = None,
+        base: Function | None = None,
+        state: Any = None,
+    ) -> None:
         self.name = name
         self.parameters = tuple(parameters)
         self.family = self if family is None else family
+        self.base = base
+        self.state = state
         self.front: dict[Any, Any] = {}
         self.look = self.front.get
 
@@ -77,6 +88,11 @@ class Key(tuple[Any, ...]):
     def parts(self) -> dict[str, object]:
         """What each parameter is, by name: a plain value, or the `Content` of any other."""
         return dict(zip(self.function.parameters, self[2::2], strict=True))
+
+    @property
+    def texts(self) -> dict[str, str]:
+        """What each parameter is, as text that tells two apart: a value, or how it looks and a part of its digest."""
+        return {name: _told(part) for name, part in self.parts.items()}
 
     def __repr__(self) -> str:
         cells = zip(self.function.parameters, self[1::2], self[2::2], strict=True)
@@ -274,6 +290,10 @@ def _signature(f: Callable[..., Any]) -> Signature:
 
 def _anything(*args: Any, **kwargs: Any) -> None:
     """Lend its signature to what has none that can be read."""
+
+
+def _told(part: object) -> str:
+    return f"{part!r} {hash_of('xxh3')(part)[:4].hex()}" if isinstance(part, Content) else shown(part)
 
 
 def shown(value: object) -> str:

@@ -9,21 +9,24 @@ import sys
 from functools import partial
 from typing import TYPE_CHECKING, Any, ParamSpec, Protocol, TypeVar, overload
 
-from memograd._options import bytes_of, check_bounds, options_of
+from memograd._options import check_bounds, options_of
+from memograd._place import place, tiers
 from memograd.store._lock import new_lock
-from memograd.store._memory import Memory, default_memory
+from memograd.store._results import Results, default_results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
     from contextlib import AbstractContextManager
+    from os import PathLike
 
     from torch import nn
     from typing_extensions import Unpack
 
     from memograd._call import Memoized
     from memograd._module import MemoModule
-    from memograd._options import How
+    from memograd._options import How, Named
     from memograd._scan._scan import Scan
+    from memograd.store import Store
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -49,12 +52,16 @@ class Memo:
     """Remember what a program has already computed.
 
     Args:
-        store: where results are kept: any mapping from keys to results, to be looked at at any time. None for memory
-            that forgets what was used least recently.
-        max_entries: the most results to hold of each function; None for any number.
-        max_bytes: the most bytes to hold, by estimate, of all functions together, as an int or as "2GiB"; None for a
-            quarter of the memory that the process may use (its cgroup and limits counted). Not together with a `store`
-            of your own.
+        store: what outlives the process, behind what is in memory: a directory ("~/.cache/lab"), an address
+            ("redis://host:6379/0") or a `Store`. Or any mapping from keys to results, to be looked at at any time. None
+            for memory alone, which forgets what was used least recently.
+        disk, shared: in place of `store`: a directory, and a store that is shared with others, one behind the other.
+        max_entries: the most results to hold in memory of each function; None for any number.
+        max_bytes: the most bytes to hold in memory, by estimate, of all functions together, as an int or as "2GiB";
+            None for a quarter of the memory that the process may use (its cgroup and limits counted). Not together with
+            a mapping of your own.
+        memory: another name for `max_bytes`.
+        salt: a word that keys in a store begin with: who says another one finds none of these results.
         strict: raise `NoIdentityError` for an argument that cannot be part of a key, in place of computing the call
             without remembering it and warning once.
 
@@ -72,18 +79,28 @@ class Memo:
 
     def __init__(
         self,
-        store: MutableMapping[Any, Any] | None = None,
+        store: Named | None = None,
         *,
+        disk: Store | str | PathLike[str] | None = None,
+        shared: Store | str | PathLike[str] | None = None,
+        memory: int | str | None = None,
         max_entries: int | None = None,
         max_bytes: int | str | None = None,
+        salt: str = "",
         strict: bool = False,
     ) -> None:
-        check_bounds("Memo", store, max_entries, max_bytes)
-        self._lock = store.lock if isinstance(store, Memory) else new_lock()
-        limit = None if max_bytes is None else bytes_of("Memo", "max_bytes", max_bytes)
-        self.store: MutableMapping[Any, Any] = Memory(limit, self._lock) if store is None else store
+        check_bounds("Memo", max_entries, max_bytes)
+        if (store is not None) + (disk is not None or shared is not None) > 1:
+            raise TypeError("Memo() got a store, and disk= or shared= besides; write Memo(disk=..., shared=...)")
+        if memory is not None and max_bytes is not None:
+            raise TypeError("Memo() got both memory and max_bytes, which are one thing; leave one out")
+        self._lock = store.lock if isinstance(store, Results) else new_lock()
+        named = tiers("Memo", disk, shared) if store is None else store
+        self._results = place("Memo", named, max_bytes if memory is None else memory, self._lock)
+        self.store: MutableMapping[Any, Any] | Store = getattr(self._results, "behind", None) or self._results
         self._max_entries = max_entries
         self._strict = strict
+        self._salt = salt
 
     @overload
     def __call__(self, f: _Module, **how: Unpack[How]) -> MemoModule: ...
@@ -109,7 +126,7 @@ class Memo:
 
         Args:
             f: a function or method, async or not, or an `nn.Module`; without it, a decorator with the options below.
-            store: keep this function's results in a mapping of your own.
+            store: keep this function's results elsewhere: in whatever `Memo` takes for a store.
             max_entries: the most results to hold; the least recently used goes first.
             max_bytes: give this function a memory of its own, of so many bytes, or "64MiB".
             strict: raise for an argument without identity in place of computing and warning once.
@@ -128,6 +145,9 @@ class Memo:
                 Not seen are changes through `.data`, numpy arrays that share its memory, and C code.
             per: `"instance"` takes the first argument, `self`, for itself and not for what it holds, weakly. Not seen
                 are changes of its attributes, of its weights, and of its class.
+            salt: as for a `Memo`.
+            ttl: how long a stored result is good for, in seconds or as "7d"; in memory it may be given for longer.
+            tags: words to find stored results by.
 
         Returns:
             A function with f's signature, and, by functools' names, `cache_info()`, `cache_clear()`,
@@ -150,19 +170,25 @@ class Memo:
         """
         store = how.get("store")
         max_bytes, strict = how.get("max_bytes"), how.get("strict", self._strict)
-        options = options_of(how, self._max_entries, strict=strict)
-        if store is None:
-            store = self.store if max_bytes is None else Memory(bytes_of("memo", "max_bytes", max_bytes), self._lock)
+        options = options_of(how, self._max_entries, strict=strict, salt=self._salt)
+        behind = getattr(self._results, "behind", None)
+        if store is not None:
+            results = place("memo", store, max_bytes, self._lock)
+        else:
+            results = self._results if max_bytes is None else place("memo", behind, max_bytes, self._lock)
 
         from memograd._call import memoize  # half of what an import would take
 
         def decorate(f: Any) -> Any:
             if not _is_module(f):
-                return memoize(f, store, self._lock, options)
+                return memoize(f, results, self._lock, options)
             from memograd._module import Calling, memoize_module
 
-            said: Any = {"max_entries": options.max_entries, "strict": strict, **how, "store": None}
-            return memoize_module(f, Calling(store, self._lock, options, partial(_again, said)))
+            ours = {"max_entries": options.max_entries, "strict": strict, "salt": options.salt}
+            # What is in memory does not travel with a pickled module; a store that lasts does.
+            behind = getattr(results, "behind", None)
+            said: Any = {**ours, **how, "store": behind if behind is not None and behind.lasting else None}
+            return memoize_module(f, Calling(results, self._lock, options, partial(_again, said)))
 
         return decorate if f is None else decorate(f)
 
@@ -239,4 +265,4 @@ def _again(how: How, module: nn.Module) -> MemoModule:
     return memo(module, **how)
 
 
-memo = Memo(default_memory())
+memo = Memo(default_results())

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+import re
 from os import environ
-from typing import TYPE_CHECKING, Any, NamedTuple, TypedDict
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypedDict, cast
 
 from memograd._mode import MODES, Mode, mode_of
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, MutableMapping, Sequence
+    from os import PathLike
+
+    from memograd.store import Store
+
+    Named: TypeAlias = "MutableMapping[Any, Any] | Store | str | PathLike[str]"
 
 RNG = ("replay", "freeze", "refuse")
 TRUST = (None, "versions")
@@ -19,7 +24,7 @@ PER = (None, "instance")
 class How(TypedDict, total=False):
     """What may be asked for, by keyword. `Memo.__call__` says what each is."""
 
-    store: MutableMapping[Any, Any] | None
+    store: Named | None
     max_entries: int | None
     max_bytes: int | str | None
     strict: bool
@@ -32,6 +37,9 @@ class How(TypedDict, total=False):
     live: int | str | None
     trust: str | None
     per: str | None
+    salt: str
+    ttl: float | str | None
+    tags: str | Sequence[str]
 
 
 class Options(NamedTuple):
@@ -48,9 +56,12 @@ class Options(NamedTuple):
     live: int = 0
     trust: str | None = None
     per: str | None = None
+    salt: str = ""
+    ttl: float | None = None
+    tags: tuple[str, ...] = ()
 
 
-def options_of(how: Mapping[str, Any], max_entries: int | None, *, strict: bool) -> Options:
+def options_of(how: Mapping[str, Any], max_entries: int | None, *, strict: bool, salt: str = "") -> Options:
     """Check what is asked for of a function; the rest are what the `Memo` says.
 
     Raises:
@@ -60,18 +71,22 @@ def options_of(how: Mapping[str, Any], max_entries: int | None, *, strict: bool)
     if unknown:
         known = ", ".join(How.__annotations__)
         raise TypeError(f"memo() got {unknown[0]}={how[unknown[0]]!r}, expected one of the options {known}")
-    check_bounds("memo", how.get("store"), how.get("max_entries"), how.get("max_bytes"))
+    check_bounds("memo", how.get("max_entries"), how.get("max_bytes"))
     version = how.get("version")
     if version is not None and not isinstance(version, str):
         raise TypeError(f"memo() got version={version!r}, expected a str; write version={str(version)!r}")
     for name, words in (("rng", RNG), ("trust", TRUST), ("per", PER)):
         if how.get(name, words[0]) not in words:
             raise ValueError(f"memo() got {name}={how[name]!r}, expected one of {', '.join(map(repr, words))}")
-    given: dict[str, Any] = {"max_entries": max_entries, "strict": strict}
+    given: dict[str, Any] = {"max_entries": max_entries, "strict": strict, "salt": salt}
     given |= {name: value for name, value in how.items() if name in Options._fields}
     given["mode"] = mode_of(how.get("mode", "use"), environ)
     given["live"] = bytes_of("memo", "live", how.get("live") or 0)
     given["verify"] = _part(how.get("verify", 0.0))
+    if not isinstance(given["salt"], str):
+        raise TypeError(f"memo() got salt={given['salt']!r}, expected a str; write salt='team-a'")
+    given["ttl"] = _seconds(how.get("ttl"))
+    given["tags"] = _tags(how.get("tags", ()))
     return Options(**given)
 
 
@@ -83,12 +98,31 @@ def _part(verify: object) -> float:
     return float(verify)
 
 
-def check_bounds(who: str, store: object, max_entries: object, max_bytes: object) -> None:
-    """Check where results are kept, and how many. Raises as `options_of`."""
-    if store is not None and not isinstance(store, MutableMapping):
-        raise TypeError(f"{who}() got {store!r} for a store, expected a MutableMapping; write {who}(store={{}})")
-    if store is not None and max_bytes is not None:
-        raise TypeError(f"{who}() got both a store and max_bytes; a store of your own bounds itself, leave one out")
+def _seconds(ttl: object) -> float | None:
+    """Read a length of time: seconds, or text such as "7d"."""
+    if ttl is None:
+        return None
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw]?)", ttl.strip()) if isinstance(ttl, str) else None
+    seconds = float(found[1]) * _UNITS[found[2] or "s"] if found is not None else ttl
+    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool):
+        raise TypeError(f"memo() got ttl={ttl!r}, expected seconds, or a length of time; write ttl='7d', or ttl=3600")
+    if not seconds > 0:
+        raise ValueError(f"memo() got ttl={ttl!r}, expected more than 0 seconds; write ttl='7d', or leave it out")
+    return float(seconds)
+
+
+_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+
+
+def _tags(tags: object) -> tuple[str, ...]:
+    listed: list[object] = [tags] if isinstance(tags, str) else list(cast("Any", tags))
+    if not all(isinstance(tag, str) for tag in listed):
+        raise TypeError(f"memo() got tags={tags!r}, expected words; write tags=('baseline', 'v2')")
+    return tuple(cast("list[str]", listed))
+
+
+def check_bounds(who: str, max_entries: object, max_bytes: object) -> None:
+    """Check how many results are kept. Raises as `options_of`."""
     if max_bytes is not None:
         bytes_of(who, "max_bytes", max_bytes)
     if max_entries is not None and (not isinstance(max_entries, int) or isinstance(max_entries, bool)):
@@ -100,8 +134,6 @@ def check_bounds(who: str, store: object, max_entries: object, max_bytes: object
 def bytes_of(who: str, name: str, size: object) -> int:
     """Read a number of bytes: an int, or text such as "64MiB". Raises `TypeError`, `ValueError`."""
     if isinstance(size, str):
-        import re
-
         found = re.fullmatch(_SIZE, size.strip())
         if found is None:
             raise ValueError(f"{who}() got {name}={size!r}, expected a size; write {name}='64MiB', or '2 GB'")

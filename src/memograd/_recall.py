@@ -2,27 +2,23 @@
 
 from __future__ import annotations
 
-from _thread import get_ident
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
-from memograd._after import MORE_CODE, After
+from memograd._after import MORE_CODE
 from memograd._before import Before
-from memograd._copies._kept import Kept
 from memograd._deep._flight import STRIDE, Flight, here, outermost
 from memograd._deep._landing import Call
-from memograd._draws import Drawn, Draws
-from memograd._errors import NoIdentityError
-from memograd._events import Hit, Miss, Put, listeners, tell
-from memograd._gradients import Graded, Gradients, concerns, is_graded, know_within, known_within
-from memograd._key import BARE, MISSING, Binding, Key
-from memograd._pays import Pays, Watch
-from memograd._shelf import Shelf
+from memograd._draws import Drawn
+from memograd._events import Miss, Put, listeners, tell
+from memograd._gradients import concerns, is_graded, know_within, known_within
+from memograd._key import MISSING, Binding, Key
+from memograd._lookup import Lookup
+from memograd._pays import Watch
 from memograd._single import ALONE, Turn, Turns
-from memograd._subject import Subject
-from memograd._voice import Voice
+from memograd._subject import Subject, digest_for
 from memograd.store._lock import new_lock
-from memograd.store._memory import Memory
+from memograd.store._results import Results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -34,31 +30,16 @@ if TYPE_CHECKING:
     from memograd._shelf import Store
 
 
-class Recall:
-    """One function in front of one store.
+class Recall(Lookup):
+    """One function in front of one store: computes what is not remembered, without any lock held.
 
-    Args:
-        f: the function; it is called without any lock held.
-        subject: what the function is, in all its versions.
-        store: any mapping; what it raises costs a computation and one warning, never the call.
-        lock: guards the counters and the order of use; shared by the functions of a Memo.
-        options: how the function is remembered.
+    Args: as `Lookup`.
     """
 
     def __init__(self, f: Callable[..., Any], subject: Subject, store: Store, lock: RLock, options: Options) -> None:
-        self.f = f
-        self.subject = subject
-        self.options = options
-        self.voice = Voice(subject.face)
-        if options.per:
-            self.voice.said["per"] = f"{subject.parameters[0]} counts as itself: no change of what it holds is seen"
-        self.shelf = Shelf(subject, store, lock, options.max_entries, self.voice)
-        self.draws = Draws()
-        self.after = After(subject, options, self.shelf, self.draws, self.voice)
+        super().__init__(f, subject, store, lock, options)
         self.turns = Turns()
         self.tasks: AsyncFlight | None = None
-        self.gradients = Gradients(options.live)
-        self.pays = Pays(always=options.always)
 
     def __reduce__(self) -> tuple[Any, ...]:
         # In another process it begins with no results, but for those that the store brings with it.
@@ -120,7 +101,7 @@ class Recall:
             return value
         finally:
             turn.owner = 0
-            self.turns.leave(turn, key)
+            self.leave(turn, key)
 
     def outermost(
         self, args: Sequence[Any], kwargs: Mapping[str, Any], values: Sequence[Any], probe: tuple[Any, ...] | None
@@ -154,7 +135,7 @@ class Recall:
             return value
         finally:
             turn.owner = 0
-            self.turns.leave(turn, key)
+            self.leave(turn, key)
 
     def graded(
         self,
@@ -201,7 +182,7 @@ class Recall:
         if reason:
             self.voice.refuse(before.key, f"{self.subject.name}() {reason}")
         elif self.options.mode.stores and recording is not None and not self.leaves_at_the_door(key, watch):
-            self.keep_recorded(key, recording, told)
+            self.keep_recorded(key, recording, told, perf_counter() - before.began)
         if listeners:
             tell(Miss(before.key))
         if watch is not None:
@@ -212,16 +193,18 @@ class Recall:
         """Tell whether of this call the key alone is to be noted, since remembering has not paid of late."""
         return watch is not None and self.pays.door and not watch.sees(key)
 
-    def keep_recorded(self, key: Key, recording: Recording, told: Any) -> None:
+    def keep_recorded(self, key: Key, recording: Recording, told: Any, seconds: float) -> None:
         """Remember a recorded call: its graph while it is in use, and its result."""
         stored = self.gradients.keep(key, recording, told if type(told) is Drawn else None)
         # What was drawn for ever is not known, where it is to be drawn again.
         if stored is MISSING or self.options.rng == "freeze":
             return
         with self.shelf.lock:
-            taken = self.shelf.put(key, stored)
+            taken = self.shelf.put(key, stored, seconds)
         if taken and listeners:
             tell(Put(key))
+        if self.far is not None:
+            self.far.put(key, stored, seconds)
 
     def recalled(self, key: Key, args: Sequence[Any], kwargs: Mapping[str, Any], values: Sequence[Any]) -> Any:
         """Give a remembered result that requires grad, MISSING if there is none."""
@@ -230,7 +213,7 @@ class Recall:
         reads = self.subject.reads()
         value, drawn = self.gradients.hit(key, args, kwargs, reads)
         if value is MISSING:
-            stored = self.shelf.peek(key)
+            stored = self.find(key)
             if not is_graded(stored):
                 return MISSING
             drawn = stored if type(stored) is Drawn else None
@@ -250,65 +233,13 @@ class Recall:
         flight.subject = self.subject
         return outermost(flight, self.f, args, kwargs)
 
-    def asked(
-        self,
-        args: Sequence[Any],
-        kwargs: Mapping[str, Any],
-        values: Sequence[Any],
-        probe: tuple[Any, ...] | None,
-        watch: Watch | None = None,
-    ) -> tuple[Key | None, Key | None, Any]:
-        """Find the key of a call and what is remembered for it, as `look` does."""
-        # Looked for by the wrapper and not found: to look again here would cost as much as all the rest of a miss.
-        if probe is not None and BARE.issuperset(probe[1::2]) and not self.draws.signposts:
-            key = Key(probe)
-            return key, key, MISSING
-        return self.look(args, kwargs, values, watch)
-
     async def answer_async(self, args: Sequence[Any], kwargs: Mapping[str, Any], values: Sequence[Any]) -> Any:
         """Answer a call of an async function: from the store, from one in progress in this loop, else by computing."""
         if self.options.mode.off:
             return await self.f(*args, **kwargs)
-        try:
-            base = self.subject.key(values)
-        except NoIdentityError as error:
-            self.bypass(error)
-            return await self.f(*args, **kwargs)
-        key = self.draws.key(base)
-        self.describe(key, values)
-        before = Before(self.subject, base, key, values)
+        from memograd._awaited import answer
 
-        def look() -> Any:
-            remembered = self.shelf.peek(key) if self.options.mode.looks else MISSING
-            return MISSING if remembered is MISSING else take(remembered)
-
-        def take(remembered: Any) -> Any:
-            value = self.given(remembered, values)
-            if value is not MISSING:
-                self.hit(key)
-            return value
-
-        def put(value: Any) -> Any:
-            turn = Turn()
-            self.put(None, before, value, turn, among_tasks=True)
-            return MISSING if turn.value is ALONE else turn.value
-
-        if self.tasks is None:
-            from memograd._async import AsyncFlight
-
-            self.tasks = AsyncFlight()
-        return await self.tasks.answer(key, look, lambda: self.f(*args, **kwargs), put, take)
-
-    def steps_aside(self) -> bool:
-        """Tell whether a call is to be made plainly: by request, or since remembering does not pay."""
-        return self.options.mode.off or self.pays.skips(perf_counter, get_ident())
-
-    def aside(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
-        """Make a call plainly."""
-        try:
-            return self.f(*args, **kwargs)
-        finally:
-            self.pays.left(get_ident())
+        return await answer(self, args, kwargs, values)
 
     def computed(self, before: Before, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, Mapping[Key, Any]]:
         """Compute the outermost memoized call of this thread; give its value and what was computed within it."""
@@ -327,88 +258,27 @@ class Recall:
         if shared is MISSING and self.turns.crowded and self.options.mode.looks:
             # It may have come between looking and the turn.
             shared = self.shelf.peek(key)
+        if shared is MISSING and self.far is not None and self.options.mode.looks:
+            found, turn.lease = self.far.wait(key)
+            shared = self.brought(key, found)
         value = MISSING if shared is MISSING else self.given(shared, values)
         if value is not MISSING:
             self.hit(key)
         return value
 
-    def missed(self) -> None:
-        """Count a miss."""
-        with self.shelf.lock:
-            self.shelf.counts.misses += 1
+    def leave(self, turn: Turn, key: Key) -> None:
+        """End a turn, among the threads of this process and among others who share the store."""
+        self.turns.leave(turn, key)
+        if self.far is not None:
+            self.far.release(getattr(turn, "lease", None))
 
-    def look(
-        self, args: Sequence[Any], kwargs: Mapping[str, Any], values: Sequence[Any], watch: Watch | None
-    ) -> tuple[Key | None, Key | None, Any]:
-        """Find the key of a call, without and with what its result depends on besides, and what is remembered for it.
-
-        None for the keys of a call that has none, MISSING for what is not remembered.
-        """
-        try:
-            base = self.base(values)
-        except NoIdentityError as error:
-            self.bypass(error)
-            return None, None, MISSING
-        key = self.draws.key(base)
-        if watch is not None:
-            watch.keyed()
-        remembered = self.shelf.peek(key) if self.options.mode.looks else MISSING
-        if remembered is not MISSING:
-            value = self.verified(remembered, args, kwargs, values)
-            if value is not MISSING:
-                self.hit(key)
-                return base, key, value
-        for each in {base, key}:
-            self.describe(each, values)
-        return base, key, MISSING
-
-    def base(self, values: Sequence[Any]) -> Key:
-        """Make the key of a call, without what its result depends on besides. Raises `NoIdentityError`."""
-        flight = here.flight
-        return self.subject.key(values, flight.reads if flight is not None and flight.subject is self.subject else None)
-
-    def verified(self, remembered: Any, args: Sequence[Any], kwargs: Mapping[str, Any], values: Sequence[Any]) -> Any:
-        """Give a remembered result; once in a while, where that was asked for, compute it again and compare."""
-        if not self.options.verify or self.pays.dice.below(1.0) >= self.options.verify:
-            return self.given(remembered, values)
-        from memograd._verify import compare
-
-        fresh, value = self.draws.beside(lambda: self.f(*args, **kwargs), lambda: self.given(remembered, values))
-        difference = None if value is MISSING else compare(value, fresh)
-        if difference:
-            self.voice.say("verify", f"{self.subject.name}() gives another result than is remembered: {difference}")
-            return fresh
-        return value
-
-    def given(self, remembered: Any, values: Sequence[Any]) -> Any:
-        """Make of what is remembered what a caller is given; MISSING if that cannot be."""
-        held = remembered.value if type(remembered) is Drawn else remembered
-        if type(held) is Graded:
-            return MISSING  # see `recalled`
-        value = held.give([*values, *self.subject.reads()]) if type(held) is Kept else held
-        if type(remembered) is Drawn and value is not MISSING:
-            self.draws.move(remembered, values)
-        return value
-
-    def describe(self, key: Key, values: Sequence[Any]) -> None:
-        """Note how the arguments of a call look, for printing."""
-        seen = [*values, *self.subject.reads(), "their states"]
-        key.describe(seen[: len(key) // 2])
-
-    def hit(self, key: Key) -> None:
-        """Count a hit."""
-        with self.shelf.lock:
-            self.shelf.counts.hits += 1
-        if listeners:
-            tell(Hit(key))
-
-    def bypass(self, error: NoIdentityError) -> None:
-        """Say that a call has no key, or raise that."""
-        if self.options.strict:
-            raise error
-        with self.shelf.lock:
-            self.shelf.counts.bypasses += 1
-        self.voice.refuse(self.subject.face, f"{error}. The call is computed and not remembered")
+    def put_far(self, before: Before, key: Key, kept: Any, seconds: float) -> None:
+        """Store a computed result beyond this process, and what leads from the base key to it."""
+        assert self.far is not None
+        streams, effects = self.draws.signposts.get(before.base, ()), self.after.learned
+        if key is not before.base and key != before.base and (streams or effects):
+            self.far.sign(before.base, streams, effects)
+        self.far.put(key, kept, seconds)
 
     def put(
         self,
@@ -427,12 +297,15 @@ class Recall:
             known: of an outermost call, what was computed within it.
             among_tasks: other tasks have run meanwhile.
         """
+        seconds = perf_counter() - before.began
         reason, key, kept = self.after.look(before, value, known, among_tasks=among_tasks)
         turn.value = kept if not reason and key is before.key else ALONE
         leaves = self.leaves_at_the_door(key, watch)
         with self.shelf.lock:
             self.shelf.counts.misses += 1
-            stored = not reason and not leaves and self.options.mode.stores and self.shelf.put(key, kept)
+            stored = not reason and not leaves and self.options.mode.stores and self.shelf.put(key, kept, seconds)
+        if self.far is not None and not reason and not leaves and self.options.mode.stores:
+            self.put_far(before, key, kept, seconds)
         self.after.say_effects()
         if reason == MORE_CODE:
             self.voice.tell(key, f"{self.subject.name}() {reason}")
@@ -448,43 +321,6 @@ class Recall:
         if watch is not None:
             self.note(watch.missed())
 
-    def key(self, values: Sequence[Any]) -> Key:
-        """Make the key of a call. Raises `NoIdentityError`."""
-        key = self.draws.key(self.base(values))
-        self.describe(key, values)
-        return key
-
-    def holds(self, values: Sequence[Any]) -> bool:
-        """Tell whether the result of a call is remembered."""
-        try:
-            key = self.draws.key(self.base(values))
-            return self.gradients.holds(key) or self.shelf.holds(key)
-        except NoIdentityError:
-            return False
-
-    def forget(self, values: Sequence[Any]) -> bool:
-        """Remove the result of a call; tell whether there was one."""
-        try:
-            key = self.draws.key(self.base(values))
-        except NoIdentityError:
-            return False
-        _drop([key])
-        live = self.gradients.holds(key)
-        self.gradients.drop([key])
-        return self.shelf.drop(key) or live
-
-    def clear(self) -> None:
-        """Remove every result of this function and begin to count anew."""
-        with self.shelf.lock:
-            _drop(self.shelf.clear())
-            self.draws.clear()
-            self.gradients.clear()
-            self.pays.reset()
-
-    def note(self, change: str) -> None:
-        """Tell that the function is remembered more, or less, than before, since that pays."""
-        self.voice.tell(self.subject.face, f"{self.subject.name}(): {change}" if change else "")
-
 
 def recall_of(
     f: Callable[..., Any], binding: Binding, store: Store, lock: RLock, options: Options, name: str = ""
@@ -494,15 +330,10 @@ def recall_of(
     if own and not binding.has_first:
         raise TypeError("memo() got per='instance' for a function without a first parameter; write it for a method")
     name = name or getattr(f, "__name__", type(f).__name__)
-    return Recall(f, Subject(f, name, binding.names, options.version, trust=trust, own=own), store, lock, options)
+    digest = digest_for(store.behind) if isinstance(store, Results) else "xxh3"
+    subject = Subject(f, name, binding.names, options.version, trust=trust, own=own, digest=digest)
+    return Recall(f, subject, store, lock, options)
 
 
 def _begun_anew(f: Callable[..., Any], store: Store, options: Options) -> Recall:
-    return recall_of(f, Binding(f), store, store.lock if isinstance(store, Memory) else new_lock(), options)
-
-
-def _drop(keys: Sequence[Key]) -> None:
-    """Forget results that were kept for the outermost call in progress in this thread."""
-    if here.flight is not None:
-        for key in keys:
-            here.flight.known.pop(key, None)
+    return recall_of(f, Binding(f), store, store.lock if isinstance(store, Results) else new_lock(), options)

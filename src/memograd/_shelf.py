@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from memograd._events import Evict, listeners, tell
 from memograd._key import MISSING, Key
-from memograd.store._memory import Memory
+from memograd.store._results import Results
 
 if TYPE_CHECKING:
     from collections.abc import Callable, MutableMapping
@@ -22,14 +22,14 @@ if TYPE_CHECKING:
 class Counts:
     """What happened to the calls of one function."""
 
-    __slots__ = ("bypasses", "evictions", "hits", "misses", "puts")
+    __slots__ = ("bypasses", "evictions", "found", "hits", "misses", "puts")
 
     def __init__(self) -> None:
         self.reset()
 
     def reset(self) -> None:
         """Begin to count anew."""
-        self.hits = self.misses = self.bypasses = self.puts = self.evictions = 0
+        self.hits = self.found = self.misses = self.bypasses = self.puts = self.evictions = 0
 
 
 class Shelf:
@@ -55,8 +55,8 @@ class Shelf:
         self.order: OrderedDict[Key, None] | None = None if max_entries is None else OrderedDict()
         self._voice = voice
         # A memory of our own is looked into with its lock held already.
-        own = store if isinstance(store, Memory) and store.lock is lock else None
-        self._insert: Callable[[Key, Any], None] = store.__setitem__ if own is None else own.insert
+        own = store if isinstance(store, Results) and store.lock is lock else None
+        self._insert: Callable[[Key, Any, float], None] = _inserter(store) if own is None else own.insert
         self._find: Callable[[Key, Any], Any] = store.get if own is None else own.find
 
     def peek(self, key: Key) -> Any:
@@ -71,7 +71,7 @@ class Shelf:
     def holds(self, key: Key) -> bool:
         """Tell whether a result is there. That is no use: the order in which results go stays as it is."""
         with self.lock:
-            if isinstance(self.store, Memory):
+            if isinstance(self.store, Results):
                 return key in self.store
             return self._looked_up(self.store.get, key) is not MISSING
 
@@ -82,10 +82,14 @@ class Shelf:
             self._failed("look into", error)
             return MISSING
 
-    def put(self, key: Key, value: Any) -> bool:
-        """Give a result to the store, with the lock held, and make room; tell whether it took it."""
+    def put(self, key: Key, value: Any, seconds: float = 0.0) -> bool:
+        """Give a result to the store, with the lock held, and make room; tell whether it took it.
+
+        Args:
+            seconds: what it took to compute.
+        """
         try:
-            self._insert(key, value)
+            self._insert(key, value, seconds)
             self.counts.puts += 1
             if self.order is not None:
                 self._make_room(self.order, key)
@@ -93,6 +97,16 @@ class Shelf:
             self._failed("put into", error)
             return False
         return True
+
+    def fill(self, key: Key, value: Any, seconds: float) -> None:
+        """Keep at hand what was found elsewhere, which takes so many seconds."""
+        with self.lock:
+            try:
+                self._insert(key, value, seconds)
+                if self.order is not None:
+                    self._make_room(self.order, key)
+            except Exception as error:  # noqa: BLE001 - as in peek
+                self._failed("put into", error)
 
     def _make_room(self, order: OrderedDict[Key, None], key: Key) -> None:
         order[key] = None
@@ -120,7 +134,7 @@ class Shelf:
 
     def keys(self) -> list[Key]:
         """List the keys of this function in the store; none where it cannot list them."""
-        if isinstance(self.store, Memory):
+        if isinstance(self.store, Results):
             return self.store.keys_of(self.family)
         try:
             return [key for key in list(self.store) if isinstance(key, Key) and key.function.family is self.family]
@@ -129,7 +143,7 @@ class Shelf:
             return []
 
     def __len__(self) -> int:
-        return self.store.count_of(self.family) if isinstance(self.store, Memory) else len(self.keys())
+        return self.store.count_of(self.family) if isinstance(self.store, Results) else len(self.keys())
 
     def clear(self) -> list[Key]:
         """Take every result out and begin to count anew; list what was there."""
@@ -145,3 +159,12 @@ class Shelf:
     def _failed(self, doing: str, error: Exception) -> None:
         reason = f"{self._voice.face}(): could not {doing} the store: {error!r}"
         self._voice.refuse(self._voice.face, reason, once=doing)
+
+
+def _inserter(store: Store) -> Callable[[Key, Any, float], None]:
+    """Put into a mapping of the user's, which knows nothing of seconds."""
+
+    def insert(key: Key, value: Any, _: float) -> None:
+        store[key] = value
+
+    return insert

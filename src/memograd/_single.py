@@ -47,13 +47,14 @@ class Turn:
     """A thread's turn at a key. Made before the key is asked for, so that there is always something to leave.
 
     owner: the thread that computes, 0 when it no longer does. value: what those who wait are given, or `ALONE`; not
-    set, the next of them has a turn.
+    set, the next of them has a turn. lease: the same right among processes, where there is one.
     """
 
     # Nothing is set here: making one is to cost as little as making any object does.
-    __slots__ = ("owner", "value")
+    __slots__ = ("lease", "owner", "value")
     owner: int
     value: Any
+    lease: Any
 
 
 class Turns:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, NamedTuple
 
-from memograd.store._memory import Memory
+from memograd.store._results import Results
 
 if TYPE_CHECKING:
     from memograd._pays import Level
@@ -37,12 +37,14 @@ class Stats(NamedTuple):
     """What is not in `cache_info()`.
 
     Attributes:
-        nbytes: of the whole store, by estimate; None where it does not count.
+        found: how many results were not in memory and found behind it.
+        nbytes: of all that is in memory, by estimate; None where it does not count.
         level: "on"; "door" where only what is computed again is stored, since remembering does not pay; "off" where
             calls are plain.
     """
 
     bypasses: int
+    found: int
     puts: int
     evictions: int
     nbytes: int | None
@@ -62,6 +64,6 @@ def stats(recall: Recall) -> Stats:
     shelf, pays = recall.shelf, recall.pays
     with shelf.lock:
         counts = shelf.counts
-        nbytes = shelf.store.nbytes if isinstance(shelf.store, Memory) else None
+        nbytes = shelf.store.nbytes if isinstance(shelf.store, Results) else None
         seconds = Seconds(pays.key, pays.lookup, pays.put, pays.compute, pays.saved)
-        return Stats(counts.bypasses, counts.puts, counts.evictions, nbytes, pays.level, seconds)
+        return Stats(counts.bypasses, counts.found, counts.puts, counts.evictions, nbytes, pays.level, seconds)

@@ -8,12 +8,13 @@ code reads) is looked at at every call, as if it were an argument.
 from __future__ import annotations
 
 import sys
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from memograd._ambient._surroundings import modes_now
 from memograd._errors import NoIdentityError
 from memograd._key import Function, Key, cells_of, is_log, key_of
-from memograd.fingerprint._content import KEY, REACHED, trusting
+from memograd.fingerprint._content import writings_of_keys
 from memograd.fingerprint._form import PLAIN
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from memograd.fingerprint._code import Reach
     from memograd.fingerprint._guards import Check
     from memograd.fingerprint._walk import Captured
+    from memograd.store import Store
 
 
 _MOST = 1000  # versions
@@ -57,6 +59,7 @@ class Subject:
         version: what the user says the code is; None to look at the code.
         trust: whether tensors are taken for unchanged while their version counters are.
         own: how many of the first arguments stand for themselves.
+        digest: how bytes are digested.
 
     Attributes:
         writings: how arguments are written, and what the code reads.
@@ -78,9 +81,10 @@ class Subject:
         *,
         trust: bool = False,
         own: int = 0,
+        digest: str = "xxh3",
     ) -> None:
         self.f = f
-        self.writings = trusting() if trust else (KEY, REACHED)
+        self.writings = writings_of_keys(digest, trust=trust)
         self.own = own
         self.name = name
         self.parameters = tuple(parameters)
@@ -99,6 +103,7 @@ class Subject:
         # What tells the version while nothing has changed: where all arguments are plain, and where not.
         self._tells: dict[bool, Callable[[], Function | None]] = {True: _unknown, False: _unknown}
         self._known: dict[tuple[Function, bool], Telling] = {}
+        self._written: dict[Function, bytes] = {}
 
     def key(self, values: Sequence[Any], reads: dict[object, Any] | None = None) -> Key:
         """Make the key of a call from the values of the parameters. Raises `NoIdentityError`, naming the path.
@@ -192,6 +197,21 @@ class Subject:
         modes = next((modes for (_, modes), each in self._versions.items() if each is version), None)
         return "" if modes is None else ", ".join(f"{name} {value}" for name, value in modes._asdict().items())
 
+    def written(self, version: Function) -> bytes:
+        """Write down what a version is, the same in every process and on every machine that computes alike."""
+        known = self._written.get(version)
+        if known is None:
+            known = self._written[version] = self._write(version)
+        return known
+
+    def _write(self, version: Function) -> bytes:
+        if version.base is not None:
+            return b"streams " + self.written(version.base)
+        state, modes = version.state
+        # What the user says the code is, is said of one function.
+        home = b"" if self.stated is None else full_name(self.f).encode()
+        return joined([FORMAT, home, state, repr(self.parameters).encode(), machine(modes).encode()])
+
     def ignore(self, paths: Iterable[str]) -> None:
         """Take values that the code itself changes for effects: they are no inputs from now on."""
         self.effects |= frozenset(paths)
@@ -218,9 +238,44 @@ class Subject:
             while len(self._versions) >= _MOST:  # of a global that counts, say: its old values come no more
                 self._versions.pop(next(iter(self._versions)), None)
                 self._known.clear()
+                self._written.clear()
             names = (*self.parameters, *(one.path for one in self.captured))
-            found = self._versions.setdefault(state, Function(self.name, names, self))
+            found = self._versions.setdefault(state, Function(self.name, names, self, state=state))
         return found
+
+
+def digest_for(store: Store | None) -> str:
+    """Name the digest for keys in a store: where others write, too, one for which nobody finds two equal."""
+    return "blake3" if store is not None and store.shared else "xxh3"
+
+
+# Of keys that outlive the process: docs/formats/key.md.
+FORMAT = b"memograd key 1"
+
+
+def joined(chunks: Iterable[bytes]) -> bytes:
+    """Put bytes behind each other so that they can be told apart again: each behind its length."""
+    return b"".join(len(chunk).to_bytes(8, "little") + chunk for chunk in chunks)
+
+
+def machine(modes: Any) -> str:
+    """Say on what a function computes, by all that can change what it gives; `modes` are torch's, or None."""
+    python = f"{sys.implementation.cache_tag} {sys.byteorder}"
+    if modes is None:
+        return python
+    from memograd._ambient._torch import build
+
+    return f"{python}; {build(cuda=bool(modes.cuda))}; {modes!r}"
+
+
+def full_name(f: Any) -> str:
+    """Name a function with its module; a script is named as it would be if it were imported."""
+    module = str(getattr(f, "__module__", ""))
+    if module == "__main__":
+        main: Any = sys.modules["__main__"]
+        spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
+        module = str(spec.name) if spec is not None else Path(str(file or "")).name.removesuffix(".py")
+    return f"{module}.{getattr(f, '__qualname__', type(f).__qualname__)}"
 
 
 def _unknown() -> Function | None:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, cast
 from memograd._copies._kept import Kept
 from memograd._events import listeners
 from memograd._key import MISSING
-from memograd.store._memory import Memory
+from memograd.store._results import Results
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -90,7 +90,7 @@ class Hit:
         self.lock = shelf.lock
         self.answer = recall.answer
         self.answer_async = recall.answer_async
-        memory = shelf.store if isinstance(shelf.store, Memory) else None
+        memory = shelf.store if isinstance(shelf.store, Results) else None
         self.look: Callable[..., Any] = shelf.store.get if memory is None else memory.entries.get
         self.touch: Callable[..., None] | None = None if memory is None else memory.entries.move_to_end
         self.use: Callable[..., None] | None = None if shelf.order is None else shelf.order.move_to_end
@@ -167,12 +167,12 @@ def _is_quick(recall: Recall, binding: Binding) -> bool:
     if recall.options.verify or not recall.options.mode.looks:
         return False
     store: object = recall.shelf.store
-    return isinstance(store, Memory) or type(store) is dict
+    return isinstance(store, Results) or type(store) is dict
 
 
 def _noted(recall: Recall, binding: Binding) -> dict[str, str]:
     """Say in source what is to be noted of a hit. Where it is nothing but the count, there is a front."""
-    memory, ordered = isinstance(recall.shelf.store, Memory), recall.shelf.order is not None
+    memory, ordered = isinstance(recall.shelf.store, Results), recall.shelf.order is not None
     touches = ["$hit.touch($key)"] * memory + ["$hit.use($key)"] * ordered
     fronted = memory and not ordered and not _FREE_THREADED and binding.integers
     return {

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import sys
@@ -68,5 +69,6 @@ def test_the_python_on_a_page_runs_from_top_to_bottom(page, tmp_path):
     program = tmp_path / "page.py"
     program.write_text("\n".join(programs(page.read_text("utf-8"))), "utf-8")
     run = [sys.executable, "-W", "error", program]
-    done = subprocess.run(run, cwd=tmp_path, capture_output=True, text=True, check=False)
+    home = os.environ | {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run(run, cwd=tmp_path, env=home, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")

@@ -31,7 +31,7 @@ def test_without_grad_the_outputs_are_the_plain_ones_and_require_none(cell, mode
 @pytest.mark.parametrize("mode", [torch.no_grad, torch.inference_mode])
 @pytest.mark.parametrize("cell", CELLS)
 def test_training_goes_on_after_a_call_without_grad(cell, mode):
-    """Memory that was lent in inference mode is not handed to a graph that cannot take it."""
+    """Results that was lent in inference mode is not handed to a graph that cannot take it."""
     plain, mine = pair(cell)
     for module in (plain, mine):
         with mode():

@@ -9,7 +9,7 @@ import pytest
 
 from memograd import Memo
 from memograd.store._limit import UNKNOWN, memory_limit
-from memograd.store._memory import Memory
+from memograd.store._results import Results
 
 
 def write(root, path, text):
@@ -68,7 +68,7 @@ def test_the_limit_that_the_shell_sets_counts():
 
 
 def test_the_default_memo_holds_at_most_a_quarter():
-    assert Memo().store.max_bytes == memory_limit() // 4 == Memory().max_bytes
+    assert Memo().store.max_bytes == memory_limit() // 4 == Results().max_bytes
 
 
 def test_what_is_not_known_is_assumed_to_be_small(monkeypatch, tmp_path):

@@ -10,7 +10,7 @@ import threading
 import pytest
 
 from memograd.store._lock import new_lock
-from memograd.store._memory import Memory
+from memograd.store._results import Results
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork here")
 
@@ -56,7 +56,7 @@ def test_a_store_that_another_thread_was_changing_begins_anew_in_the_child(monke
     from memograd.store import _lock
 
     free, torn = new_lock(), new_lock()
-    kept, lost = Memory(1000, free), Memory(1000, torn)
+    kept, lost = Results(1000, free), Results(1000, torn)
     monkeypatch.setattr(_lock, "_locks", {lock: _lock._locks[lock] for lock in (free, torn)})
     lost.nbytes = 99
     thread = threading.Thread(target=torn.acquire)

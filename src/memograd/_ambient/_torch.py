@@ -6,7 +6,9 @@ those that were read last: equal modes are one object.
 
 from __future__ import annotations
 
+import platform
 from contextlib import ExitStack, contextmanager
+from functools import cache
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import torch
@@ -55,6 +57,16 @@ _frames: Any = _C._dynamo.eval_frame
 _dispatches: Callable[[], int] = _C._len_torch_dispatch_stack
 _transform: Callable[[], object] = _C._functorch.peek_interpreter_stack
 _forward_ad: Any = torch.autograd.forward_ad
+
+
+@cache
+def build(*, cuda: bool) -> str:
+    """Say by which torch, and on which kind of processors, is computed."""
+    parts = [torch.__version__, torch.backends.cpu.get_cpu_capability(), platform.machine()]
+    if cuda:
+        parts += [str(torch.version.cuda), str(torch.backends.cudnn.version())]
+        parts += sorted({torch.cuda.get_device_name(at) for at in range(torch.cuda.device_count())})
+    return " ".join(parts)
 
 
 def unusual() -> str:

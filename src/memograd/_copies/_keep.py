@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, cast
 
+from memograd._copies._keepable import unkeepable
 from memograd._copies._kept import Kept
 from memograd._copies._places import Places
 from memograd._copies._plan import Plan, Unkeepable, adapter_of, drawn, lenders, overlap
 from memograd._copies._ways import ATOMS
 from memograd._key import MISSING
-from memograd.store._keepable import unkeepable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence

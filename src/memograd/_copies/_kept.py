@@ -30,9 +30,34 @@ class Kept:
         self.same = same
         self._plan = plan
 
+    @property
+    def lends(self) -> bool:
+        """Tell whether a part of it is a part of the arguments."""
+        return self._plan is not None and bool(self._plan.lends)
+
     def __repr__(self) -> str:
         return repr(self.value)
 
     def __sizeof__(self) -> int:
         held = [] if self._plan is None else [source for _, _, source in self._plan.makes]
         return object.__sizeof__(self) + size_of([self.value, held])
+
+
+class Once:
+    """A result that was read for one caller, and is not kept in memory.
+
+    Attributes:
+        value: what was read.
+    """
+
+    __slots__ = ("value",)
+
+    def __init__(self, value: object) -> None:
+        self.value = value
+
+    def give(self, _: Sequence[Any]) -> Any:
+        """Give it."""
+        return self.value
+
+    def __repr__(self) -> str:
+        return repr(self.value)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, cast
 from memograd.fingerprint._digest import LONGEST, digested, hash_of
 from memograd.fingerprint._dispatch import writer_of
 from memograd.fingerprint._form import PLAIN, Form, Opaque, Reached, Unidentified, Unordered, Writing, marshalled
-from memograd.fingerprint._trust import FROZEN, Trust
+from memograd.fingerprint._trust import FROZEN, Trust, frozen
 from memograd.fingerprint._values import BY_TYPE
 
 if TYPE_CHECKING:
@@ -135,10 +135,17 @@ REACHED = Writing(hash_of("xxh3"), aspects=True, holds=True, trust=FROZEN)
 
 
 @cache
-def trusting() -> tuple[Writing, Writing]:
-    """Give the two writings of keys that trust all tensors."""
-    trust, xxh3 = Trust(all=True), hash_of("xxh3")
-    return Writing(xxh3, aspects=True, holds=False, trust=trust), Writing(xxh3, aspects=True, holds=True, trust=trust)
+def writings_of_keys(digest: str = "xxh3", *, trust: bool = False) -> tuple[Writing, Writing]:
+    """Give the two writings of keys: of what is an argument, and of what code reads.
+
+    Args:
+        digest: how bytes are digested.
+        trust: whether all tensors are trusted, and not only those that are frozen.
+    """
+    if digest == "xxh3" and not trust:
+        return KEY, REACHED
+    own, by = Trust(all=True) if trust else frozen(digest), hash_of(digest)
+    return Writing(by, aspects=True, holds=False, trust=own), Writing(by, aspects=True, holds=True, trust=own)
 
 
 def identify(value: object, writing: Writing = KEY) -> Content:

@@ -26,14 +26,15 @@ class Trust:
 
     Args:
         all: whether all tensors are trusted, or those alone that are in `ids`.
+        ids: of those that are trusted.
     """
 
     __slots__ = ("all", "ids", "known")
     kinds: ClassVar[set[type]] = set()
 
-    def __init__(self, all: bool) -> None:  # noqa: A002 - it is what it is
+    def __init__(self, all: bool, ids: Counter[int] | None = None) -> None:  # noqa: A002 - it is what it is
         self.all = all
-        self.ids: Counter[int] = Counter()
+        self.ids: Counter[int] = Counter() if ids is None else ids
         self.known: dict[int, tuple[weakref.ref[Any], Stamp, bytes]] = {}
 
     @property
@@ -84,6 +85,14 @@ def _stamp(value: Any) -> Stamp:
 
 
 FROZEN = Trust(all=False)
+_frozen = {"xxh3": FROZEN}
+
+
+def frozen(digest: str) -> Trust:
+    """Give what is written, with this digest, of those that are trusted for a while."""
+    return _frozen.setdefault(digest, Trust(all=False, ids=FROZEN.ids))
+
+
 _lock = threading.Lock()
 
 
@@ -100,11 +109,12 @@ def trusted(values: Iterable[object]) -> Generator[None]:
         with _lock:
             FROZEN.ids -= ids  # those that are left, with a count above zero
             for one in ids.keys() - FROZEN.ids.keys():
-                FROZEN.known.pop(one, None)
+                for trust in _frozen.values():
+                    trust.known.pop(one, None)
             _arm()
 
 
 def _arm() -> None:
     for writing in Writing.made:
-        if writing.trust is FROZEN:
+        if writing.trust in _frozen.values():
             writing.arm()

@@ -11,9 +11,9 @@ import types
 import pytest
 
 from memograd import Memo
+from memograd._copies import _keepable
+from memograd._copies._keepable import unkeepable
 from memograd._errors import MemogradWarning
-from memograd.store import _keepable
-from memograd.store._keepable import unkeepable
 
 
 @dataclasses.dataclass

@@ -1,0 +1,346 @@
+"""What outlives the process: the results of one function in a store of bytes, behind those in memory.
+
+A key becomes a digest and a result becomes bytes. What cannot (a lock in the key, a module in the result) stays in
+memory, and so does what is computed sooner than it is read back. Of processes that ask for one result at once, one has
+the lease and computes. Whatever a store raises, or holds, costs a computation.
+"""
+
+from __future__ import annotations
+
+import time
+from time import monotonic, perf_counter
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from memograd._copies._keep import Unkeepable, keep
+from memograd._copies._kept import Kept, Once
+from memograd._deep._flight import here
+from memograd._draws import Drawn
+from memograd._events import Wait, listeners, tell
+from memograd._gradients import Graded
+from memograd._key import CONTENT, MISSING
+from memograd._subject import digest_for, full_name, joined
+from memograd.fingerprint._digest import hash_of
+from memograd.fingerprint._form import marshalled
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+    from typing import TypeGuard
+
+    from memograd._key import Key
+    from memograd._options import Options
+    from memograd._subject import Subject
+    from memograd._voice import Voice
+    from memograd.store import About, Entry, Info, Lease, Store
+
+# Bytes from which on a result that is mapped from a file is mapped anew at each hit, and not kept in memory.
+MAPPED = 1 << 20
+PATIENCE = 600.0  # seconds to wait at most for another process, or host, that computes
+_PAUSES = 0.001, 0.1  # seconds between two looks while waiting, at first and at most
+_MODULES = "memograd._module"
+_LOOK_AGAIN = 32  # calls of a function that is computed sooner than it is read, until one is looked for again
+
+
+class Signpost(NamedTuple):
+    """What stands under a base key in place of a result.
+
+    Attributes:
+        streams: the random streams that the call draws from: the full key has their states.
+        effects: what the code changes itself, which is no input: the full key has none of it.
+    """
+
+    streams: tuple[str, ...] = ()
+    effects: tuple[str, ...] = ()
+
+
+class _Nobody:
+    """In place of a lease where nobody else computes."""
+
+    def release(self) -> None:
+        """Do nothing."""
+
+
+NOBODY: Any = _Nobody()
+
+
+class Far:
+    """The results of one function in a store of bytes.
+
+    Args:
+        subject: what the function is.
+        store: where they are.
+        options: how the function is remembered.
+        voice: says what fails.
+    """
+
+    def __init__(self, subject: Subject, store: Store, options: Options, voice: Voice) -> None:
+        self.store = store
+        # All modules are called by one function of ours.
+        self.name = subject.name if subject.f.__module__ == _MODULES else full_name(subject.f)
+        self.subject = subject
+        self.options = options
+        self.voice = voice
+        self.hash = hash_of(digest_for(store))
+        self.worth = Worth()
+        self._signed: set[Key] = set()
+
+    @property
+    def serves(self) -> bool:
+        """Tell whether to ask the store: not within a recursion of the function, nor where computing is quicker."""
+        flight = here.flight
+        within = flight is not None and flight.subject is self.subject
+        return not within and (self.options.always or self.worth.asks())
+
+    def digest(self, key: Key) -> bytes | None:
+        """Digest a key; None where a part of it stands for itself, in this process."""
+        chunks = [self.options.salt.encode(), self.subject.written(key.function)]
+        for kind, part in zip(key[1::2], key[2::2], strict=True):
+            if kind is not CONTENT:
+                chunks.append(b"." + marshalled(part))
+            elif part.held:
+                return None
+            else:
+                chunks.append(b"c" + part.stream)
+        return self.hash(joined(chunks))
+
+    def find(self, key: Key) -> Any:
+        """Find what is stored for a call: as it is kept in memory, or a `Signpost`; MISSING if nothing is."""
+        digest = self.digest(key)
+        if digest is None:
+            return MISSING
+        began = perf_counter()
+        try:
+            entry = self.store.get(digest)
+            return MISSING if entry is None else self.thawed(entry)
+        except Exception as error:  # noqa: BLE001 - whatever a store raises, or holds, costs a computation
+            self.failed("look into", error)
+            return MISSING
+        finally:
+            self.worth.read(perf_counter() - began)
+
+    def thawed(self, entry: Entry) -> Any:
+        """Make of an entry what is kept in memory, MISSING if it cannot be read."""
+        from memograd.codec import Unreadable, decode
+
+        (body,) = entry.body
+        try:
+            form, value, *rest = decode(body, own=True)
+            return _made(form, value, rest, entry.nbytes >= MAPPED and self.store.maps, copy=self.options.copy)
+        except (Unreadable, Unkeepable, ValueError, TypeError) as error:
+            self.voice.tell(self.subject.face, f"{self.subject.name}(): an entry cannot be read: {error}")
+            return MISSING
+
+    def put(self, key: Key, stored: Any, seconds: float) -> None:
+        """Store a result, as it is kept in memory.
+
+        Args:
+            seconds: what it took to compute.
+        """
+        self.worth.computed(seconds)
+        if not self.serves:
+            return
+        digest = self.digest(key)
+        if digest is None:
+            self.voice.tell(key, f"{self.subject.name}(): a part of the key is of this process alone; kept in memory")
+            return
+        frozen = _frozen(stored)
+        if frozen is None:
+            self.voice.tell(key, f"{self.subject.name}() returns a part of its arguments; kept in memory")
+        elif self.options.always or self.worth.admits(seconds):
+            self.give(digest, frozen, lambda: self._about(key, seconds))
+
+    @staticmethod
+    def is_signpost(stored: Any) -> TypeGuard[Signpost]:
+        """Tell whether what was found says only what else a result depends on."""
+        return type(stored) is Signpost
+
+    def sign(self, base: Key, streams: Sequence[str], effects: Sequence[str]) -> None:
+        """Say under a base key what else a result depends on."""
+        digest = self.digest(base)
+        if digest is not None and base not in self._signed:
+            self._signed.add(base)
+            leads = _pointing(streams, effects)
+            self.give(digest, ("signpost", tuple(streams), tuple(effects)), lambda: self._about(base, 0.0, leads))
+
+    def give(self, digest: bytes, frozen: tuple[Any, ...], about: Callable[[], About]) -> None:
+        """Give a result to the store, in the form that `_frozen` has made."""
+        from memograd.codec import Unencodable, encode
+        from memograd.store import Entry
+
+        try:
+            self.store.put(digest, Entry(about(), encode(frozen)))
+        except Unencodable as error:
+            self.voice.say("codec", f"{self.subject.name}() returned {error}; its results are kept in memory alone")
+        except Exception as error:  # noqa: BLE001 - as above
+            self.failed("put into", error)
+
+    def _about(self, key: Key, seconds: float, more: str = "") -> About:
+        from memograd.store import About
+
+        now, ttl = time.time(), self.options.ttl
+        expires = None if ttl is None else now + ttl
+        return About(self.name, repr(key) + more, key.texts, seconds, now, expires, tags=self.options.tags)
+
+    def wait(self, key: Key) -> tuple[Any, Lease | None]:
+        """Take the lease of a key, or wait for whoever has it; look again then.
+
+        Returns:
+            What is stored by now, MISSING if nothing is, and the lease to compute it.
+        """
+        pauses = self.pauses(key)
+        while True:
+            found, lease = self.attempt(key)
+            pause = 0.0 if found is not MISSING or lease is not None else next(pauses, 0.0)
+            if not pause:
+                return found, lease
+            time.sleep(pause)
+
+    def pauses(self, key: Key) -> Iterator[float]:
+        """Say how long to pause between attempts, until it is time to compute beside whoever has the lease."""
+        if listeners:
+            tell(Wait(key))
+        until, (pause, last) = monotonic() + PATIENCE, _PAUSES
+        while monotonic() < until:
+            yield pause
+            pause = min(1.5 * pause, last)
+
+    def attempt(self, key: Key) -> tuple[Any, Lease | None]:
+        """Take the lease of a key, or see whether it is needed no more: give what is stored, and the lease.
+
+        Neither, and another has it. Where there is nobody to agree with, the lease is `NOBODY`.
+        """
+        try:
+            digest = self.digest(key) if self.serves else None
+            if digest is None:
+                return MISSING, NOBODY
+            lease = self.store.lease(digest)
+            # Before there was a lease, another may have computed it.
+            found = self.find(key) if lease is None or self.store.contains(digest) else MISSING
+        except Exception as error:  # noqa: BLE001 - as above
+            self.failed("take a lease of", error)
+            return MISSING, NOBODY
+        if found is MISSING or type(found) is Signpost:
+            return MISSING, lease
+        self.release(lease)
+        return found, None
+
+    def release(self, lease: Lease | None) -> None:
+        """Give a lease back."""
+        try:
+            if lease is not None:
+                lease.release()
+        except Exception as error:  # noqa: BLE001 - as above
+            self.failed("give back a lease of", error)
+
+    def contains(self, key: Key) -> bool:
+        """Tell whether something is stored for a call."""
+        digest = self.digest(key)
+        try:
+            return digest is not None and self.store.contains(digest)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.failed("look into", error)
+            return False
+
+    def drop(self, key: Key) -> bool:
+        """Take a result out; tell whether there was one."""
+        digest = self.digest(key)
+        try:
+            return digest is not None and self.store.delete(digest)
+        except Exception as error:  # noqa: BLE001 - as above
+            self.failed("take out of", error)
+            return False
+
+    def infos(self) -> list[Info]:
+        """List what is stored of the function, in all its versions."""
+        try:
+            return [info for info in self.store.infos() if info.about.function == self.name]
+        except Exception as error:  # noqa: BLE001 - as above
+            self.failed("look through", error)
+            return []
+
+    def clear(self) -> None:
+        """Take out all that is stored of the function, in all its versions."""
+        self._signed.clear()
+        try:
+            self.store.delete_many([info.key for info in self.infos()])
+        except Exception as error:  # noqa: BLE001 - as above
+            self.failed("clear", error)
+
+    def failed(self, doing: str, error: Exception) -> None:
+        """Say, once a kind, what the store could not do."""
+        if isinstance(error, RecursionError):
+            return  # it is the stack that is short
+        reason = f"{self.subject.name}(): could not {doing} {self.store!r}: {error!r}"
+        self.voice.refuse(self.subject.face, reason, once=f"far {doing}")
+
+
+class Worth:
+    """Whether to ask a store, and to give to it, by what computing and reading took of late.
+
+    Attributes:
+        reading: seconds that a look takes.
+    """
+
+    __slots__ = ("_computing", "_passed", "reading")
+
+    def __init__(self) -> None:
+        self._computing: float | None = None
+        self.reading = 20e-6
+        self._passed = 0
+
+    def asks(self) -> bool:
+        """Tell whether to look for a result: where computing takes longer, and else now and then."""
+        if self._computing is None or self._computing > self.reading:
+            return True
+        self._passed += 1
+        return self._passed % _LOOK_AGAIN == 0
+
+    def computed(self, seconds: float) -> None:
+        """Note what a result took to compute."""
+        self._computing = seconds if self._computing is None else 0.9 * self._computing + 0.1 * seconds
+
+    def read(self, seconds: float) -> None:
+        """Note what a look took."""
+        # The first opens files and imports what it needs.
+        self.reading = 0.9 * self.reading + 0.1 * min(seconds, 10 * self.reading)
+
+    def admits(self, seconds: float) -> bool:
+        """Tell whether to store what took so long to compute."""
+        return seconds > self.reading
+
+
+def _pointing(streams: Sequence[str], effects: Sequence[str]) -> str:
+    drawn = f": draws from {', '.join(streams)}" if streams else ""
+    return drawn + (f": changes {', '.join(effects)}" if effects else "")
+
+
+def _frozen(stored: Any) -> tuple[Any, ...] | None:
+    """Make of what is kept in memory what a codec takes; None for what is a part of the arguments."""
+    drawn = stored if type(stored) is Drawn else None
+    held = stored if drawn is None else drawn.value
+    rest: tuple[Any, ...] = () if drawn is None else (drawn.after, drawn.generators)
+    if type(held) is Graded:
+        return "graded", held.value, tuple(held.plan), *rest
+    if type(held) is Kept:
+        return None if held.lends else ("value", held.value, *rest)
+    return "value", held, *rest
+
+
+def _made(form: str, value: Any, rest: Sequence[Any], maps: bool, *, copy: bool) -> Any:
+    """Make of what was read what is kept in memory. Raises `TypeError`, `ValueError` for what is none of ours."""
+    if form == "signpost":
+        (effects,) = rest
+        return Signpost(tuple(value), tuple(effects))
+    made: Any
+    if form == "graded":
+        from memograd._replay import Plan
+
+        plan, *rest = rest
+        made = Graded(value, Plan(*plan))
+    elif form == "value":
+        made = Once(value) if maps else keep(value, [], copy=copy)
+    else:
+        raise ValueError(f"a form that is not known: {form!r}")
+    if not rest:
+        return made
+    after, generators = rest
+    return Drawn(made, dict(after), dict(generators))
