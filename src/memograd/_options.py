@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from os import environ
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias, TypedDict, cast
 
@@ -102,8 +101,7 @@ def _seconds(ttl: object) -> float | None:
     """Read a length of time: seconds, or text such as "7d"."""
     if ttl is None:
         return None
-    found = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([smhdw]?)", ttl.strip()) if isinstance(ttl, str) else None
-    seconds = float(found[1]) * _UNITS[found[2] or "s"] if found is not None else ttl
+    seconds = _read(ttl, "TIMES") if isinstance(ttl, str) else ttl
     if not isinstance(seconds, (int, float)) or isinstance(seconds, bool):
         raise TypeError(f"memo() got ttl={ttl!r}, expected seconds, or a length of time; write ttl='7d', or ttl=3600")
     if not seconds > 0:
@@ -111,7 +109,10 @@ def _seconds(ttl: object) -> float | None:
     return float(seconds)
 
 
-_UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86400, "w": 7 * 86400}
+def _read(text: str, units: str) -> float | None:
+    from memograd.store import _units  # with regular expressions, which few programs ask for
+
+    return _units.read(text, getattr(_units, units))
 
 
 def _tags(tags: object) -> tuple[str, ...]:
@@ -134,17 +135,12 @@ def check_bounds(who: str, max_entries: object, max_bytes: object) -> None:
 def bytes_of(who: str, name: str, size: object) -> int:
     """Read a number of bytes: an int, or text such as "64MiB". Raises `TypeError`, `ValueError`."""
     if isinstance(size, str):
-        found = re.fullmatch(_SIZE, size.strip())
+        found = _read(size, "SIZES")
         if found is None:
             raise ValueError(f"{who}() got {name}={size!r}, expected a size; write {name}='64MiB', or '2 GB'")
-        number, prefix, binary = found.groups()
-        return int(float(number) * (1024 if binary else 1000) ** _PREFIXES.index((prefix or "").upper()))
+        return int(found)
     if not isinstance(size, int) or isinstance(size, bool):
         raise TypeError(f"{who}() got {name}={size!r}, expected an int or a size; write {name}='64MiB'")
     if size < 0:
         raise ValueError(f"{who}() got {name}={size}, expected 0 or more; write {name}='64MiB'")
     return size
-
-
-_SIZE = r"(\d+(?:\.\d+)?)\s*([kKMGT]?)(i?)B?"
-_PREFIXES = ("", "K", "M", "G", "T")

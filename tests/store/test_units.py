@@ -9,7 +9,7 @@ from memograd.store._units import SIZES, TIMES, read, show_bytes, show_seconds
 
 @pytest.mark.parametrize(
     ("text", "meant"),
-    [("10", 10), ("1KB", 1000), ("1 kB", 1000), ("1KiB", 1024), ("1k", 1024), ("2.5MB", 2_500_000), ("1_000", 1000),
+    [("10", 10), ("1KB", 1000), ("1 kB", 1000), ("1KiB", 1024), ("1k", 1000), ("2.5MB", 2_500_000), ("1_000", 1000),
      (".5GiB", 1 << 29)],
 )  # fmt: skip
 def test_a_size_is_read(text, meant):

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
 SIZES: Mapping[str, float] = {
     "": 1, "b": 1, "kb": 1e3, "mb": 1e6, "gb": 1e9, "tb": 1e12,
-    "k": 1 << 10, "m": 1 << 20, "g": 1 << 30, "t": 1 << 40,
+    "k": 1e3, "m": 1e6, "g": 1e9, "t": 1e12,
     "kib": 1 << 10, "mib": 1 << 20, "gib": 1 << 30, "tib": 1 << 40,
 }  # fmt: skip
 TIMES: Mapping[str, float] = {
@@ -29,7 +29,7 @@ def parse_bytes(size: int | str, name: str = "max_bytes") -> int:
     """Read a size: 2_000_000, "2MB", "2GiB".
 
     Args:
-        size: bytes as a number, or text with a unit (kB, MB, GB of 1000; KiB, MiB, GiB, or K, M, G, of 1024).
+        size: bytes as a number, or text with a unit (kB, MB, GB, or k, M, G, of 1000; KiB, MiB, GiB of 1024).
         name: what it is the value of, for messages.
     """
     expected = f'expected bytes as an int above 0 or text such as "2GiB" or "500MB"; write {name}="2GiB"'
