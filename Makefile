@@ -31,7 +31,7 @@ imports: $(DEV)  ## the import contracts alone: one way, and a plain core withou
 types: $(DEV)  ## basedpyright, strict, over src
 	.venv/bin/basedpyright
 
-bench: $(RUN)  ## run each script in bench/; each prints its table
+bench: $(DEV)  ## run each script in bench/; each prints its table
 	@set -e; for script in bench/*.py; do echo "== $$script"; OMP_WAIT_POLICY=passive .venv/bin/python "$$script"; done
 
 docs: $(DEV) redis-server  ## run the examples of docs, README and docstrings; check links and line budgets

@@ -7,7 +7,7 @@ a hit leaves them there, so that a memoized run draws what the plain run draws.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memograd._ambient._streams import read_streams, set_generators, set_streams
 from memograd._key import CONTENT, Function, Key
@@ -32,6 +32,18 @@ class Drawn:
 
     def __repr__(self) -> str:
         return f"{self.value!r} (drawn from {', '.join(self.after) or 'a generator'})"
+
+
+class Signpost(NamedTuple):
+    """What stands under a base key in place of a result.
+
+    Attributes:
+        streams: the random streams that the call draws from: the full key has their states.
+        effects: what the code changes itself, which is no input: the full key has none of it.
+    """
+
+    streams: tuple[str, ...] = ()
+    effects: tuple[str, ...] = ()
 
 
 class Draws:

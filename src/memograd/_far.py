@@ -1,20 +1,20 @@
 """What outlives the process: the results of one function in a store of bytes, behind those in memory.
 
-A key becomes a digest and a result becomes bytes. What cannot (a lock in the key, a module in the result) stays in
-memory, and so does what is computed sooner than it is read back. Of processes that ask for one result at once, one has
-the lease and computes. Whatever a store raises, or holds, costs a computation.
+A key becomes a digest and a result becomes bytes. Where they cannot (a lock in the key, a module in the result), and
+where computing is quicker than reading (`Worth`), the result stays in memory. Of processes that ask for one result at
+once, one has the lease and computes. Whatever a store raises, or holds, costs a computation.
 """
 
 from __future__ import annotations
 
 import time
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from memograd._copies._keep import Unkeepable, keep
 from memograd._copies._kept import Kept, Once
 from memograd._deep._flight import here
-from memograd._draws import Drawn
+from memograd._draws import Drawn, Signpost
 from memograd._events import Wait, listeners, tell
 from memograd._gradients import Graded
 from memograd._key import CONTENT, MISSING
@@ -24,7 +24,6 @@ from memograd.fingerprint._form import marshalled
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
-    from typing import TypeGuard
 
     from memograd._key import Key
     from memograd._options import Options
@@ -38,18 +37,6 @@ PATIENCE = 600.0  # seconds to wait at most for another process, or host, that c
 _PAUSES = 0.001, 0.1  # seconds between two looks while waiting, at first and at most
 _MODULES = "memograd._module"
 _LOOK_AGAIN = 32  # calls of a function that is computed sooner than it is read, until one is looked for again
-
-
-class Signpost(NamedTuple):
-    """What stands under a base key in place of a result.
-
-    Attributes:
-        streams: the random streams that the call draws from: the full key has their states.
-        effects: what the code changes itself, which is no input: the full key has none of it.
-    """
-
-    streams: tuple[str, ...] = ()
-    effects: tuple[str, ...] = ()
 
 
 class _Nobody:
@@ -82,16 +69,24 @@ class Far:
         self.hash = hash_of(digest_for(store))
         self.worth = Worth()
         self._signed: set[Key] = set()
+        self._last: tuple[Key | None, bytes | None] = (None, None)
 
     @property
     def serves(self) -> bool:
         """Tell whether to ask the store: not within a recursion of the function, nor where computing is quicker."""
         flight = here.flight
         within = flight is not None and flight.subject is self.subject
-        return not within and (self.options.always or self.worth.asks())
+        return not within and (self.options.always or self.worth.looks())
 
     def digest(self, key: Key) -> bytes | None:
         """Digest a key; None where a part of it stands for itself, in this process."""
+        last, digest = self._last
+        if last is not key:  # a miss asks for one three times
+            digest = self._digest(key)
+            self._last = key, digest
+        return digest
+
+    def _digest(self, key: Key) -> bytes | None:
         chunks = [self.options.salt.encode(), self.subject.written(key.function)]
         for kind, part in zip(key[1::2], key[2::2], strict=True):
             if kind is not CONTENT:
@@ -115,7 +110,7 @@ class Far:
             self.failed("look into", error)
             return MISSING
         finally:
-            self.worth.read(perf_counter() - began)
+            self.worth.note_read(perf_counter() - began)
 
     def thawed(self, entry: Entry) -> Any:
         """Make of an entry what is kept in memory, MISSING if it cannot be read."""
@@ -124,34 +119,44 @@ class Far:
         (body,) = entry.body
         try:
             form, value, *rest = decode(body, own=True)
-            return _made(form, value, rest, entry.nbytes >= MAPPED and self.store.maps, copy=self.options.copy)
+            return _as_kept(form, value, rest, entry.nbytes >= MAPPED and self.store.maps, copy=self.options.copy)
         except (Unreadable, Unkeepable, ValueError, TypeError) as error:
             self.voice.tell(self.subject.face, f"{self.subject.name}(): an entry cannot be read: {error}")
             return MISSING
 
-    def put(self, key: Key, stored: Any, seconds: float) -> None:
+    def put(self, key: Key, stored: Any, seconds: float) -> bool:
         """Store a result, as it is kept in memory.
 
         Args:
             seconds: what it took to compute.
-        """
-        self.worth.computed(seconds)
-        if not self.serves:
-            return
-        digest = self.digest(key)
-        if digest is None:
-            self.voice.tell(key, f"{self.subject.name}(): a part of the key is of this process alone; kept in memory")
-            return
-        frozen = _frozen(stored)
-        if frozen is None:
-            self.voice.tell(key, f"{self.subject.name}() returns a part of its arguments; kept in memory")
-        elif self.options.always or self.worth.admits(seconds):
-            self.give(digest, frozen, lambda: self._about(key, seconds))
 
-    @staticmethod
-    def is_signpost(stored: Any) -> TypeGuard[Signpost]:
-        """Tell whether what was found says only what else a result depends on."""
-        return type(stored) is Signpost
+        Returns:
+            Whether it was taken, and will be mapped at each hit: a place in memory would be one too many.
+        """
+        self.worth.note_computed(seconds)
+        if not self.serves:
+            return False
+        digest = self.digest(key)
+        data = None if digest is None else _as_data(stored)
+        if digest is None:
+            self.say_unkeyed(key)
+        elif data is None:
+            self.stays(key, "the result is, or has, a part of the arguments")
+        elif self.takes(seconds):
+            return self.give(digest, data, lambda: self._about(key, seconds)) >= MAPPED and self.store.maps
+        return False
+
+    def takes(self, seconds: float) -> bool:
+        """Tell whether to store what took so long to compute."""
+        return self.options.always or self.worth.takes(seconds)
+
+    def say_unkeyed(self, key: Key) -> None:
+        """Say that a key has no digest."""
+        self.stays(key, "a part of the key stands for itself, in this process")
+
+    def stays(self, key: object, reason: str) -> None:
+        """Say that a result is kept in memory alone."""
+        self.voice.refuse(key, f"{self.subject.name}() is remembered in memory alone: {reason}", once="in memory")
 
     def sign(self, base: Key, streams: Sequence[str], effects: Sequence[str]) -> None:
         """Say under a base key what else a result depends on."""
@@ -161,20 +166,23 @@ class Far:
             leads = _pointing(streams, effects)
             self.give(digest, ("signpost", tuple(streams), tuple(effects)), lambda: self._about(base, 0.0, leads))
 
-    def give(self, digest: bytes, frozen: tuple[Any, ...], about: Callable[[], About]) -> None:
-        """Give a result to the store, in the form that `_frozen` has made."""
+    def give(self, digest: bytes, data: tuple[Any, ...], about: Callable[[], About]) -> int:
+        """Give a result to the store, in the form that `_as_data` has made; count the bytes that it took."""
         from memograd.codec import Unencodable, encode
-        from memograd.store import Entry
+        from memograd.store._base import Entry
 
         try:
-            self.store.put(digest, Entry(about(), encode(frozen)))
+            entry = Entry(about(), encode(data))
+            return entry.nbytes if self.store.put(digest, entry) else 0
         except Unencodable as error:
-            self.voice.say("codec", f"{self.subject.name}() returned {error}; its results are kept in memory alone")
+            # The path begins in our own tuple.
+            self.stays(self.subject.face, str(error).replace("result[1]", "the result", 1))
         except Exception as error:  # noqa: BLE001 - as above
             self.failed("put into", error)
+        return 0
 
     def _about(self, key: Key, seconds: float, more: str = "") -> About:
-        from memograd.store import About
+        from memograd.store._base import About
 
         now, ttl = time.time(), self.options.ttl
         expires = None if ttl is None else now + ttl
@@ -218,7 +226,7 @@ class Far:
         except Exception as error:  # noqa: BLE001 - as above
             self.failed("take a lease of", error)
             return MISSING, NOBODY
-        if found is MISSING or type(found) is Signpost:
+        if found is MISSING or isinstance(found, Signpost):
             return MISSING, lease
         self.release(lease)
         return found, None
@@ -287,23 +295,23 @@ class Worth:
         self.reading = 20e-6
         self._passed = 0
 
-    def asks(self) -> bool:
+    def looks(self) -> bool:
         """Tell whether to look for a result: where computing takes longer, and else now and then."""
         if self._computing is None or self._computing > self.reading:
             return True
         self._passed += 1
         return self._passed % _LOOK_AGAIN == 0
 
-    def computed(self, seconds: float) -> None:
+    def note_computed(self, seconds: float) -> None:
         """Note what a result took to compute."""
         self._computing = seconds if self._computing is None else 0.9 * self._computing + 0.1 * seconds
 
-    def read(self, seconds: float) -> None:
+    def note_read(self, seconds: float) -> None:
         """Note what a look took."""
         # The first opens files and imports what it needs.
         self.reading = 0.9 * self.reading + 0.1 * min(seconds, 10 * self.reading)
 
-    def admits(self, seconds: float) -> bool:
+    def takes(self, seconds: float) -> bool:
         """Tell whether to store what took so long to compute."""
         return seconds > self.reading
 
@@ -313,7 +321,7 @@ def _pointing(streams: Sequence[str], effects: Sequence[str]) -> str:
     return drawn + (f": changes {', '.join(effects)}" if effects else "")
 
 
-def _frozen(stored: Any) -> tuple[Any, ...] | None:
+def _as_data(stored: Any) -> tuple[Any, ...] | None:
     """Make of what is kept in memory what a codec takes; None for what is a part of the arguments."""
     drawn = stored if type(stored) is Drawn else None
     held = stored if drawn is None else drawn.value
@@ -325,7 +333,7 @@ def _frozen(stored: Any) -> tuple[Any, ...] | None:
     return "value", held, *rest
 
 
-def _made(form: str, value: Any, rest: Sequence[Any], maps: bool, *, copy: bool) -> Any:
+def _as_kept(form: str, value: Any, rest: Sequence[Any], maps: bool, *, copy: bool) -> Any:
     """Make of what was read what is kept in memory. Raises `TypeError`, `ValueError` for what is none of ours."""
     if form == "signpost":
         (effects,) = rest

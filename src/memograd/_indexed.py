@@ -9,18 +9,14 @@ from memograd._deep._flight import here
 from memograd._far import NOBODY, Far
 from memograd._key import MISSING
 from memograd._verify import compare
-from memograd.store import Array
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from memograd._key import Key
-    from memograd._options import Options
-    from memograd._subject import Subject
-    from memograd._voice import Voice
-    from memograd.store import About, Entry, Lease, Store
+    from memograd.store import About, Array, Entry, Lease
 
-_NEW_ARRAY = "make it with another path, or take them out: array.clear() and another fingerprint"
+_NEW_ARRAY = "make it with another path, or take them out: array.clear()"
 
 
 class Indexed(Far):
@@ -53,12 +49,23 @@ class Indexed(Far):
         """Make of a row what is kept in memory."""
         return keep(self.store.value(entry.body[0]), [], copy=self.options.copy)
 
-    def give(self, digest: bytes, frozen: tuple[Any, ...], about: Callable[[], About]) -> None:
+    def takes(self, seconds: float) -> bool:
+        """Tell whether to store what took so long: whatever it took, tables are full."""
+        del seconds
+        return True
+
+    def say_unkeyed(self, key: Key) -> None:
+        """Say that a call is none by an index of the array."""
+        self.voice.tell(
+            key, f"{self.subject.name}() is remembered in memory alone: its key is no row of {self.store!r}"
+        )
+
+    def give(self, digest: bytes, data: tuple[Any, ...], about: Callable[[], About]) -> int:
         """Give a result to the array, if it would come back as it is."""
         del about  # an array keeps no facts
-        form, value, *rest = frozen
+        form, value, *rest = data
         if form != "value" or rest:
-            return
+            return 0
         try:
             row = self.store.row(value)
             # Rows have one type: 2.5 is no row of integers, and True would come back as 1.
@@ -66,15 +73,10 @@ class Indexed(Far):
         except (TypeError, ValueError, OverflowError) as error:
             why = str(error)
         if why:
-            self.voice.say("row", f"{self.subject.name}() returned what is no row of {self.store!r}: {why}")
-            return
+            self.stays(self.subject.face, f"the result is no row of {self.store!r}: {why}")
+            return 0
         try:
             self.store[int.from_bytes(digest, "big")] = value
         except Exception as error:  # noqa: BLE001 - whatever a store raises costs a computation
             self.failed("put into", error)
-
-
-def far_of(subject: Subject, store: Store, options: Options, voice: Voice) -> Far:
-    """Put a store behind what is in memory."""
-    kind = Indexed if isinstance(store, Array) else Far
-    return kind(subject, store, options, voice)
+        return 0

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from memograd._after import After
 from memograd._copies._kept import Kept, Once
 from memograd._deep._flight import here
-from memograd._draws import Drawn, Draws
+from memograd._draws import Drawn, Draws, Signpost
 from memograd._errors import NoIdentityError
 from memograd._events import Hit, listeners, tell
 from memograd._gradients import Graded, Gradients
@@ -61,9 +61,12 @@ class Lookup:
     def _behind(self, store: Store) -> Far | None:
         if not isinstance(store, Results) or store.behind is None:
             return None
-        from memograd._indexed import far_of
+        from memograd._far import Far
+        from memograd._indexed import Indexed
+        from memograd.store import Array
 
-        return far_of(self.subject, store.behind, self.options, self.voice)
+        kind = Indexed if isinstance(store.behind, Array) else Far
+        return kind(self.subject, store.behind, self.options, self.voice)
 
     def base(self, values: Sequence[Any]) -> Key:
         """Make the key of a call, without what its result depends on besides. Raises `NoIdentityError`."""
@@ -126,14 +129,14 @@ class Lookup:
         if remembered is not MISSING or self.far is None or not self.far.serves:
             return remembered
         remembered = self.far.find(key)
-        return MISSING if self.far.is_signpost(remembered) else self.brought(key, remembered)
+        return MISSING if isinstance(remembered, Signpost) else self.brought(key, remembered)
 
     def found_far(self, base: Key, key: Key, values: Sequence[Any]) -> tuple[Key, Key, Any]:
         """Look behind what is in memory, and follow signposts there; give both keys again, as they are by now."""
         if self.far is None or not self.far.serves:
             return base, key, MISSING
         remembered = self.far.find(key)
-        if self.far.is_signpost(remembered):
+        if isinstance(remembered, Signpost):
             if remembered.effects:
                 self.subject.ignore(remembered.effects)
                 base = self.base(values)
@@ -218,15 +221,16 @@ class Lookup:
     def holds(self, values: Sequence[Any]) -> bool:
         """Tell whether the result of a call is remembered."""
         try:
-            key = self.draws.key(self.base(values))
+            base = self.base(values)
         except NoIdentityError:
             return False
+        key = self.draws.key(base)
         if self.gradients.holds(key) or self.shelf.holds(key):
             return True
-        if self.far is None:
+        if self.far is None or not self.far.contains(key):
             return False
-        _, key, remembered = self.found_far(key, key, values)
-        return remembered is not MISSING
+        # It may be a signpost, which leads elsewhere.
+        return self.found_far(base, key, values)[2] is not MISSING
 
     def forget(self, values: Sequence[Any]) -> bool:
         """Remove the result of a call; tell whether there was one."""

@@ -259,8 +259,11 @@ class Recall(Lookup):
             # It may have come between looking and the turn.
             shared = self.shelf.peek(key)
         if shared is MISSING and self.far is not None and self.options.mode.looks:
-            found, turn.lease = self.far.wait(key)
-            shared = self.brought(key, found)
+            # What was brought, and is given with a graph, is there already.
+            shared = self.shelf.peek(key)
+            if shared is MISSING:
+                found, turn.lease = self.far.wait(key)
+                shared = self.brought(key, found)
         value = MISSING if shared is MISSING else self.given(shared, values)
         if value is not MISSING:
             self.hit(key)
@@ -272,13 +275,17 @@ class Recall(Lookup):
         if self.far is not None:
             self.far.release(getattr(turn, "lease", None))
 
-    def put_far(self, before: Before, key: Key, kept: Any, seconds: float) -> None:
-        """Store a computed result beyond this process, and what leads from the base key to it."""
+    def put_far(self, before: Before, key: Key, kept: Any, seconds: float) -> bool:
+        """Store a computed result beyond this process, and what leads from the base key to it.
+
+        Returns:
+            Whether it is at hand there, and needs no place in memory.
+        """
         assert self.far is not None
         streams, effects = self.draws.signposts.get(before.base, ()), self.after.learned
         if key is not before.base and key != before.base and (streams or effects):
             self.far.sign(before.base, streams, effects)
-        self.far.put(key, kept, seconds)
+        return self.far.put(key, kept, seconds)
 
     def put(
         self,
@@ -300,12 +307,11 @@ class Recall(Lookup):
         seconds = perf_counter() - before.began
         reason, key, kept = self.after.look(before, value, known, among_tasks=among_tasks)
         turn.value = kept if not reason and key is before.key else ALONE
-        leaves = self.leaves_at_the_door(key, watch)
+        stored = not reason and not self.leaves_at_the_door(key, watch) and self.options.mode.stores
+        mapped = stored and self.far is not None and self.put_far(before, key, kept, seconds)
         with self.shelf.lock:
             self.shelf.counts.misses += 1
-            stored = not reason and not leaves and self.options.mode.stores and self.shelf.put(key, kept, seconds)
-        if self.far is not None and not reason and not leaves and self.options.mode.stores:
-            self.put_far(before, key, kept, seconds)
+            stored = stored and (mapped or self.shelf.put(key, kept, seconds))
         self.after.say_effects()
         if reason == MORE_CODE:
             self.voice.tell(key, f"{self.subject.name}() {reason}")

@@ -9,7 +9,7 @@ PEERS = {"diskcache ÷ ours", "joblib ÷ ours"}
 ASKED = {
     "load": [{"safetensors ÷ it"}, {"safetensors ÷ it"}, set(), set(), set(), {"it ÷ memo"}],
     "save": [{"safetensors ÷ put without hashing"}],
-    "small": [{"diskcache ÷ ours", "SQLite ÷ ours"}] * 2 + [PEERS] * 4,
+    "small": [{"diskcache ÷ ours", "SQLite ÷ ours"}] * 2 + [PEERS] * 6,
     "memory-hit": [{"a hit"}],
     "single-flight": [{"computed again", "of these by nobody's death", "wrong values"}] * 3,
     "kills": [{"wrong values", "failed or complained", "not repaired"}],

@@ -116,6 +116,64 @@ def test_a_lease_is_kept_until_what_was_put_is_committed(store):
         assert other.contains(key(1))
 
 
+def test_facts_are_read_when_they_are_asked_for_once(store, monkeypatch):
+    about = About(function="f", text="f(x)", parts={"x": "1"}, tags=("a",), seconds=2.0, created=3.0, expires=1e18)
+    store.put(key(0), Entry(about, [b"x"]))
+    assert store.get(key(0)).about == about  # while it waits to be committed
+    store.flush()
+    asked = []
+    one = store._index.one
+    monkeypatch.setattr(store._index, "one", lambda *args: asked.append(args) or one(*args))
+    found = store.get(key(0))
+    assert (found.body, asked) == ([b"x"], [])
+    assert found == Entry(about, [b"x"])
+    assert found.about is found.about
+    assert len(asked) == 1
+
+
+def test_an_entry_that_is_gone_when_its_facts_are_asked_for_has_none_but_its_end(store):
+    store.put(key(0), entry(0, function="f", expires=1e18))
+    found = store.get(key(0))
+    store.delete(key(0))
+    assert found.about == About(expires=1e18)
+
+
+def test_large_bodies_are_mapped_if_wanted(tmp_path):
+    for load, maps in [("map", True), ("read", False)]:
+        with Disk(tmp_path, load=load) as store:
+            assert store.maps is maps
+
+
+def test_uses_that_another_store_counted_keep_an_entry(tmp_path):
+    with Disk(tmp_path, max_bytes=20_000) as store:
+        for n in range(10):
+            store.put(key(n), entry(n, 1000))
+        store.flush()
+        with Disk(tmp_path, max_bytes=20_000) as other:
+            for _ in range(50):
+                assert body(other, 3)
+        for n in range(10, 40):
+            store.put(key(n), entry(n, 1000))
+        assert body(store, 3)
+        assert body(store, 2) is None
+
+
+def test_an_entry_that_is_put_again_begins_without_uses(store):
+    store.put(key(0), entry(0))
+    store.get(key(0))
+    store.flush()
+    store.put(key(0), entry(0))
+    store.put(key(1), entry(1))
+    store.flush()
+    assert [info.hits for info in store.infos()] == [0, 0]
+    store.get(key(1))
+    store.delete(key(1))
+    store.put(key(1), entry(1))
+    store.flush()
+    assert [info.hits for info in store.infos()] == [0, 0]
+    assert store.count() == 2
+
+
 def test_every_thread_may_use_it(store):
     wrong = []
 
@@ -326,10 +384,10 @@ def test_uses_are_counted_in_batches(store):
     store.put(key(0), entry(0))
     for _ in range(7):
         store.get(key(0))
-    assert store._uses != []
+    assert store._uses != {}
     (info,) = store.scan(sort="hits", limit=1)
     assert info.hits == 7
-    assert store._uses == []
+    assert store._uses == {}
 
 
 def test_clear_gives_the_room_back(store):

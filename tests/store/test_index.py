@@ -11,7 +11,7 @@ import pytest
 
 from memograd.store._evict import priority
 from memograd.store._index import Index, NewerError, damaged
-from memograd.store._rows import APPLICATION, FIND, VERSION
+from memograd.store._rows import APPLICATION, FACTS, FIND, INSERT, VERSION
 
 
 @pytest.fixture
@@ -168,37 +168,18 @@ def test_among_a_million_entries_nothing_is_looked_for_by_going_through_them(pat
     index = Index(path)
     with index.writing() as connection:
         rows = (
-            (
-                b"%d" % n,
-                "",
-                "",
-                "",
-                "",
-                0.0,
-                None,
-                3,
-                None,
-                b"abc",
-                0,
-                1.0,
-                None,
-                0,
-                0.0,
-                300,
-                n * 7919,
-                0,
-                n % 1000 / 7,
-            )
+            (n * 7919, 300, 1.0, 0, 0.0, None, 0.0, b"", 0, b"%d" % n, None, 3, None, 0, b"abc", n % 1000 / 7)
             for n in range(1_000_000)
         )
-        connection.executemany(f"INSERT INTO entries VALUES (NULL{', ?' * 19})", rows)  # noqa: S608
+        connection.executemany(INSERT, rows)
     assert "USING INDEX places" in plan(index, FIND, 1)
+    assert "USING INDEX places" in plan(index, FACTS, 1)
     assert "USING INDEX least" in plan(index, _commit._LEAST)
     assert "USING INDEX ends" in plan(index, _commit._ENDED, 1.0)
     assert "ends" in plan(index, _disk._ENDED, 1.0)
     assert "USING INDEX files" in plan(index, _commit._BY_FILE, "x")
     assert "USING INDEX children" in plan(index, _commit._ORPHAN, 1.0, None, 0.0, b"k", 1)
-    assert "USING INDEX places" in plan(index, _commit._USE, 1, 0.0, 0.0, 1)
+    assert "USING COVERING INDEX places" in plan(index, _commit._USE, 1, 1, 0.0, 0.0)
     page = plan(index, _disk._PAGE, 0, 0.0, 20)
     assert "USING INTEGER PRIMARY KEY" in page
     assert "B-TREE" not in page

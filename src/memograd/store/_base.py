@@ -81,7 +81,7 @@ class Entry:
     def nbytes(self) -> int:
         """Count the bytes of the body."""
         body = self._body
-        if len(body) == 1 and type(body[0]) is bytes:
+        if body.__class__ is list and len(body) == 1 and type(body[0]) is bytes:  # the usual
             return len(body[0])
         return sum(memoryview(piece).nbytes for piece in body)
 

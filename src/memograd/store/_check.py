@@ -15,7 +15,7 @@ from memograd.store._commit import Commit
 from memograd.store._files import DamagedError, Files
 from memograd.store._host import Leases
 from memograd.store._index import Index
-from memograd.store._rows import FIELDS, FOUND, Row, facts_sound, place_of, sound
+from memograd.store._rows import FIELDS, Row, facts_sound, found_of, place_of, sound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -145,7 +145,7 @@ class _Check:
                 row = Row._make(fields)
                 self.entries += 1
                 self.nbytes += len(row.body or b"")
-                if not (sound(*row[FOUND]) and facts_sound(row)) or place_of(row.key) != row.place:
+                if not (sound(*found_of(row)) and facts_sound(row)) or place_of(row.key) != row.place:
                     self.count("row")
                     self._remove(ident, None)
                 elif row.digest is not None:

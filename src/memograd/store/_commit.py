@@ -145,23 +145,31 @@ class Commit:
         return [(row[:-1], row[-1]) for row in found]
 
     def _insert(self, batch: Batch) -> None:
-        places = list(batch.rows)
-        for at in range(0, len(places), _SOME):
-            some = places[at : at + _SOME]
-            marks = ", ".join("?" * len(some))
-            for row in self._do(f"SELECT {_DROPPED} FROM entries WHERE place IN ({marks})", some).fetchall():  # noqa: S608
-                new = batch.rows[row[8]]
-                self._drop(row, replaced=row[1] == new.key, keep=new.digest)
+        last = self._do("SELECT max(id) FROM entries").fetchone()[0]
+        if any(row.digest is not None for row in batch.rows.values()):
+            self._drop_old(batch, last)
         for row in batch.rows.values():
             self.nbytes += row.nbytes
             if row.digest is not None:
                 self._count_file(row, batch.new)
         clock = self._clock
-        self._many(
-            INSERT,
-            [(*row, priority(clock, 1, row.seconds, row.nbytes)) for row in batch.rows.values()],
-        )
-        self.entries += len(places)
+        rows = [(*row, priority(clock, 1, row.seconds, row.nbytes)) for row in batch.rows.values()]
+        # Most are new, so whether there is one of their key is asked only if some were not inserted.
+        if self._many(INSERT, rows).rowcount != len(rows):
+            self._drop_old(batch, last)
+            self._many(INSERT, rows)
+        self.entries += len(rows)
+
+    def _drop_old(self, batch: Batch, last: int | None) -> None:
+        """Delete what is there at the places of new rows, up to the id of the last that was there before them."""
+        places = list(batch.rows)
+        for at in range(0, len(places), _SOME):
+            some = places[at : at + _SOME]
+            marks = ", ".join("?" * len(some))
+            sql = f"SELECT {_DROPPED} FROM entries WHERE id <= ? AND place IN ({marks})"  # noqa: S608 - marks alone
+            for row in self._do(sql, (last, *some)).fetchall():
+                new = batch.rows[row[8]]
+                self._drop(row, replaced=row[1] == new.key, keep=new.digest)
 
     def _count_file(self, row: Row, new: New | None) -> None:
         assert row.digest is not None

@@ -17,8 +17,8 @@ import os
 import sqlite3
 import threading
 import time
-from collections import Counter
 from contextlib import suppress
+from functools import partial
 from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -33,7 +33,6 @@ from memograd.store._index import Index, NewerError, damaged
 from memograd.store._lock import guard, new_lock
 from memograd.store._rows import (
     FACTS,
-    FOUND,
     HITS,
     INFO,
     LAST,
@@ -41,6 +40,7 @@ from memograd.store._rows import (
     USED,
     Row,
     about_of,
+    found_of,
     info_of,
     place_of,
     row_of,
@@ -60,7 +60,7 @@ Result = TypeVar("Result")
 DELAY = 0.05
 MOST_ROWS = 256
 MOST_BYTES = 8 << 20
-MOST_USES = 4096
+MOST_USES = 16384
 USES_DELAY = 1.0
 # What was gone or locked is tried again after so long; in between every call is a miss.
 PAUSE = 1.0
@@ -289,7 +289,8 @@ class Disk(Store):
         self._committing: dict[int, Row] = {}
         self._rows_bytes = 0
         self._committed = 0.0
-        self._uses: list[tuple[int, float]] = []
+        self._uses: dict[int, tuple[int, float]] = {}  # by place, how often, and when last
+        self._used_since = 0.0
         self._leases_kept: list[Held] = []
         self._thread: threading.Thread | None = None
         self._nbytes = 0
@@ -310,16 +311,21 @@ class Disk(Store):
         if digest is not None and (body := self._load(place, digest, size)) is None:
             return None
         if not self.readonly:
+            # Without a lock: of two threads that count one entry at once, the count of one may be lost.
             uses = self._uses
-            uses.append((place, now))
-            if len(uses) >= MOST_USES or not 0.0 <= now - uses[0][1] < USES_DELAY:
+            if not uses:
+                self._used_since = now
+            uses[place] = uses.get(place, _UNUSED)[0] + 1, now
+            if len(uses) >= MOST_USES or not 0.0 <= now - self._used_since < USES_DELAY:
                 self.flush()
-        return Entry(lambda: self._about(place, there, expires), [body])
+        return Entry(partial(self._about, place, there, expires), [body])
 
     def _find(self, place: int, now: float) -> tuple[Any, ...] | None:
         """Give what FIND gives of a row, if it is sound."""
-        if (row := self._rows.get(place) or self._committing.get(place)) is not None:
-            return row[FOUND]
+        if self._rows or self._committing:
+            row = self._rows.get(place) or self._committing.get(place)
+            if row is not None:
+                return found_of(row)
         try:
             found = self._index.find(place, now)
         except sqlite3.Error as error:
@@ -419,9 +425,10 @@ class Disk(Store):
         """Commit what waits, then `last`; give the places of what was not taken."""
         with self._index.write_lock:
             with self._lock:
-                batch = Batch(self._rows, _counted(self._uses))
+                uses, self._uses = self._uses, {}
+                batch = Batch(self._rows, uses.copy())  # a thread that counts may still have it
                 self._committing = self._rows
-                self._rows, self._uses, self._rows_bytes = {}, [], 0
+                self._rows, self._rows_bytes = {}, 0
                 leases, self._leases_kept = self._leases_kept, []
             try:
                 lost: set[int] = set()
@@ -551,20 +558,14 @@ class _Nobodys(Lease):
         """Do nothing."""
 
 
+_UNUSED = 0, 0.0
 # What stands for a row that cannot even be read.
-_UNSOUND = (None,) * 6
+_UNSOUND: tuple[Any, ...] = (None,) * 6
 _ENDED = "SELECT count(*) FROM entries WHERE expires <= ?"
 _PAGE = f"SELECT {INFO} FROM {USED} WHERE id > ? AND {_LIVE} ORDER BY id LIMIT ?"  # noqa: S608 - no input in it
 _NO_LOCKS = {errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL}
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 _DENIED = {errno.EACCES, errno.EPERM, errno.EROFS}
-
-
-def _counted(uses: list[tuple[int, float]]) -> dict[int, tuple[int, float]]:
-    """Sum up uses: by place, how often, and when last."""
-    last = dict(uses)
-    times = Counter([place for place, _ in uses])
-    return {place: (times[place], last[place]) for place in last}
 
 
 def _fault(error: BaseException) -> tuple[str, str]:

@@ -66,10 +66,10 @@ class Row(NamedTuple):
 
 
 FIELDS = ", ".join(Row._fields)
-INSERT = f"INSERT INTO entries ({FIELDS}, priority) VALUES (?{', ?' * len(Row._fields)})"  # noqa: S608 - no input in it, as in all that follow
-# What a `get` needs: the end of a row.
-FOUND = slice(Row._fields.index("key"), None)
-FIND = f"SELECT {', '.join(Row._fields[FOUND])} FROM entries WHERE place = ?"  # noqa: S608
+INSERT = f"""INSERT INTO entries ({FIELDS}, priority) VALUES (?{", ?" * len(Row._fields)})
+ON CONFLICT (place) DO NOTHING"""  # noqa: S608 - no input in it, as in all that follow
+_FOUND = slice(Row._fields.index("key"), None)
+FIND = f"SELECT {', '.join(Row._fields[_FOUND])} FROM entries WHERE place = ?"  # noqa: S608
 FACTS = "SELECT created, facts, facts_checksum, seconds, parent, pinned FROM entries WHERE place = ?"
 USED = "entries LEFT JOIN uses ON at = place"
 HITS = "coalesce(hits, 0)"
@@ -86,6 +86,12 @@ _FACTS_HEAD = struct.Struct("<qd")
 _NEVER = math.nan
 _encode = Encoder().encode
 _decode = Decoder(tuple[str, str, dict[str, str], tuple[str, ...]]).decode
+
+
+def found_of(row: Row) -> tuple[Any, ...]:
+    """Give what FIND gives of a row, what a `get` needs: its end."""
+    values: tuple[Any, ...] = row
+    return values[_FOUND]
 
 
 def place_of(key: bytes) -> int:
@@ -113,20 +119,16 @@ def checksum_of(key: bytes, expires: float | None, size: int, digest: str | None
     """Sum up what a `get` needs; with lengths, so that no piece can pass for a part of another."""
     end = _NEVER if expires is None else expires
     if digest is None:
-        pieces = _HEAD.pack(len(key), size, end), key, body or b""
-    else:
-        pieces = _HEAD.pack(~len(key), size, end), key, digest.encode()
-    return xxh3_64_intdigest(b"".join(pieces)) - _MIDDLE
+        return xxh3_64_intdigest(_HEAD.pack(len(key), size, end) + key + (body or b"")) - _MIDDLE
+    return xxh3_64_intdigest(_HEAD.pack(~len(key), size, end) + key + digest.encode()) - _MIDDLE
 
 
 def facts_checksum_of(key: bytes, created: float, facts: bytes) -> int:
     """Sum up the facts."""
-    return xxh3_64_intdigest(b"".join((_FACTS_HEAD.pack(len(key), created), key, facts))) - _MIDDLE
+    return xxh3_64_intdigest(_FACTS_HEAD.pack(len(key), created) + key + facts) - _MIDDLE
 
 
-def sound(
-    key: bytes, expires: float | None, size: int, digest: str | None, checksum: int, body: bytes | None
-) -> bool:
+def sound(key: bytes, expires: float | None, size: int, digest: str | None, checksum: int, body: bytes | None) -> bool:
     """Tell whether what a `get` needs is what was put."""
     try:
         return (
@@ -191,4 +193,4 @@ def _number(value: Any) -> float:
 
 
 def _finite(number: float) -> float:
-    return float(number) if math.isfinite(number) and number >= 0 else 0.0
+    return float(number) if 0.0 <= number < math.inf else 0.0

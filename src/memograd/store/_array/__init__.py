@@ -203,8 +203,12 @@ class Array(Store):
         return not self.readonly and self.contains(key)
 
     def clear(self) -> int:
-        """Take every row out; count them."""
-        return self.delete_rows(list(self))
+        """Take every row out; count them. Whoever computes rows next owns the array."""
+        if self.readonly:
+            return 0
+        count = self.delete_rows(list(self))
+        self._rows.place.disown()
+        return count
 
     def close(self) -> None:
         """Give back the lock's file; rows remain mapped while there is someone to ask for them."""

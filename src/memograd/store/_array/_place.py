@@ -62,6 +62,10 @@ class Place:
         self.owner = self.owner or owner
         return self.owner == owner
 
+    def disown(self) -> None:
+        """Forget whose rows these were."""
+        self.owner = b""
+
 
 class Folder(Place):
     """Rows and marks in two files of a folder."""
@@ -97,9 +101,15 @@ class Folder(Place):
 
     def claim(self, owner: bytes) -> bool:
         """Say whose rows these are, unless that was said; tell whether they are."""
-        if not self.owner:
+        # Another process may have disowned them: there is no file, then.
+        if not self.owner or not self._owner_file.exists():
             self.owner = self._claimed(owner)
         return self.owner == owner
+
+    def disown(self) -> None:
+        """Forget whose rows these were."""
+        self.owner = b""
+        self._owner_file.unlink(missing_ok=True)
 
     def _claimed(self, owner: bytes) -> bytes:
         # Linked whole or not at all: of two processes the first is the owner.
