@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -408,3 +409,23 @@ def test_bad_arguments_say_what_to_write(tmp_path):
     ]:
         with pytest.raises((ValueError, TypeError), match=words):
             Disk(tmp_path, **options)
+
+
+def test_the_uses_of_a_process_that_ends_are_counted(tmp_path):
+    with Disk(tmp_path) as store:
+        store.put(b"key", Entry(About(function="f", seconds=2.0), [b"body"]))
+    program = f"from memograd.store import Disk; store = Disk({str(tmp_path)!r}); store.get(b'key'); store.get(b'key')"
+    subprocess.run([sys.executable, "-c", program], check=True)
+    with Disk(tmp_path) as store:
+        (info,) = store.infos()
+        assert (info.hits, info.saved) == (2, 4.0)
+
+
+def test_the_uses_of_a_store_that_is_gone_are_counted(tmp_path):
+    store = Disk(tmp_path)
+    store.put(b"key", Entry(About(seconds=2.0), [b"body"]))
+    store.get(b"key")
+    del store
+    gc.collect()
+    with Disk(tmp_path) as store:
+        assert next(iter(store.infos())).hits == 1

@@ -2,8 +2,8 @@
 
 NOTE [batches] A commit costs as much as ten rows. So the small entries that come within `DELAY` of a commit wait in
 memory until it is over and are committed together; this process finds them at once, and another that waits for a key
-gets the key's lease when it is committed. Uses are counted the same way. What is killed loses what it has not
-committed: computations, no more.
+gets the key's lease when it is committed. Uses are counted the same way, and committed with what comes a second later,
+or at the end. What is killed loses what it has not committed: computations, no more.
 
 NOTE [get] A `get` is one question to the index, and what it does in Python takes as long as SQLite does. So it asks for
 what it needs and no more (the facts are another question, when somebody wants them), and makes no call that it need
@@ -12,6 +12,7 @@ not make.
 
 from __future__ import annotations
 
+import atexit
 import errno
 import os
 import sqlite3
@@ -22,6 +23,7 @@ from functools import partial
 from os import fspath
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
+from weakref import WeakSet
 
 from memograd._errors import warn
 from memograd._events import Evict, Refuse, listeners, tell
@@ -140,6 +142,7 @@ class Disk(Store):
         self._forget()
         guard(self._lock, self)
         self._begin(network)
+        _disks.add(self)
 
     # What a store does:
 
@@ -248,6 +251,10 @@ class Disk(Store):
         """Commit what waits, and let go of files. What is asked of it later opens them again."""
         self.flush()
         self._safely(self._index.close, None)
+
+    def __del__(self) -> None:
+        with suppress(Exception):
+            self.flush()
 
     def begin_anew(self) -> None:
         """Forget what waits: after a fork it is the parent's."""
@@ -544,6 +551,15 @@ class Disk(Store):
         if kind not in self._said:
             self._said.add(kind)
             warn(f"Disk({fspath(self.path)!r}): {what}")
+
+
+_disks: WeakSet[Disk] = WeakSet()
+
+
+@atexit.register
+def _at_exit() -> None:
+    for disk in list(_disks):
+        disk.flush()
 
 
 class _Nobodys(Lease):
