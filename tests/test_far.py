@@ -673,3 +673,15 @@ def test_a_large_result_of_a_disk_takes_no_memory_and_is_no_ones_to_spoil(tmp_pa
     first.zero_()
     again.zero_()
     assert torch.equal(g(1_000_000), torch.arange(1e6))
+
+
+def test_it_is_explained_whether_a_result_is_stored_and_why_not():
+    store = Memory()
+    f = in_new_process(store, double)
+    f(1)
+    assert f.explain(1).stored == "has it"
+    assert f.explain(2).stored == "has it not"
+    far_of(f).worth.reading = 10.0
+    assert "computed sooner than read" in f.explain(2).stored
+    assert Memo()(double).explain(1).stored == ""
+    assert repr(store) in repr(Memo(store))

@@ -26,6 +26,7 @@ class Explanation(NamedTuple):
         said: what was said of the function so far: why calls were not remembered, and the like.
         nearest: of a call that is not remembered, the one that is and differs least; "" if none of the function is.
         differs: in what, by name.
+        stored: with a store behind memory, whether it has the result, and if not, why not; "" without.
     """
 
     key: str
@@ -37,12 +38,14 @@ class Explanation(NamedTuple):
     said: tuple[str, ...]
     nearest: str
     differs: tuple[str, ...]
+    stored: str
 
     def __str__(self) -> str:
         lines = [f"{self.key}: {'remembered' if self.remembered else 'not remembered'}"]
         for name in ("reads", "effects", "draws"):
             lines += [f"  {name}: {', '.join(getattr(self, name))}"] if getattr(self, name) else []
         lines += [f"  modes: {self.modes}"] if self.modes else []
+        lines += [f"  store: {self.stored}"] if self.stored else []
         lines += [f"  nearest: {self.nearest}, which differs in {', '.join(self.differs)}"] if self.nearest else []
         return "\n".join([*lines, *(f"  said: {reason}" for reason in self.said)])
 
@@ -55,11 +58,14 @@ def explain(recall: Recall, values: Sequence[Any]) -> Explanation:
         text, modes, draws = repr(key), subject.modes_of(base.function), recall.draws.signposts.get(base, ())
         remembered = recall.holds(values)
         nearest, differs = ("", ()) if remembered else _nearest(recall, key)
+        stored = "" if recall.far is None else recall.far.explain(key)
     except NoIdentityError as error:
-        text, modes, draws, remembered, nearest, differs = str(error), "", (), False, "", ()
+        text, modes, draws, remembered, nearest, differs, stored = str(error), "", (), False, "", (), ""
     reads = tuple(one.path for one in subject.captured)
     said = tuple(recall.voice.said.values())
-    return Explanation(text, remembered, reads, tuple(sorted(subject.effects)), modes, draws, said, nearest, differs)
+    return Explanation(
+        text, remembered, reads, tuple(sorted(subject.effects)), modes, draws, said, nearest, differs, stored
+    )
 
 
 def _nearest(recall: Recall, key: Key) -> tuple[str, tuple[str, ...]]:

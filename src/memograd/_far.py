@@ -154,6 +154,16 @@ class Far:
         """Say that a key has no digest."""
         self.stays(key, "a part of the key stands for itself, in this process")
 
+    def explain(self, key: Key) -> str:
+        """Say whether a result is stored, and if it is not, what may be the reason."""
+        if self.digest(key) is None:
+            return "in memory alone: a part of the key stands for itself, in this process"
+        if self.contains(key):
+            return "has it"
+        if not self.options.always and not self.worth.pays:
+            return f"has it not: it is computed sooner than read, which takes {1e6 * self.worth.reading:.0f} µs"
+        return "has it not"
+
     def stays(self, key: object, reason: str) -> None:
         """Say that a result is kept in memory alone."""
         self.voice.refuse(key, f"{self.subject.name}() is remembered in memory alone: {reason}", once="in memory")
@@ -295,9 +305,14 @@ class Worth:
         self.reading = 20e-6
         self._passed = 0
 
+    @property
+    def pays(self) -> bool:
+        """Whether computing takes longer than reading."""
+        return self._computing is None or self._computing > self.reading
+
     def looks(self) -> bool:
         """Tell whether to look for a result: where computing takes longer, and else now and then."""
-        if self._computing is None or self._computing > self.reading:
+        if self.pays:
             return True
         self._passed += 1
         return self._passed % _LOOK_AGAIN == 0

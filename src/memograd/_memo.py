@@ -102,6 +102,10 @@ class Memo:
         self._strict = strict
         self._salt = salt
 
+    def __repr__(self) -> str:
+        behind = getattr(self._results, "behind", None)
+        return f"<Memo: {self._results!r}>" if behind is None else f"<Memo: {self._results!r} in front of {behind!r}>"
+
     @overload
     def __call__(self, f: _Module, **how: Unpack[How]) -> MemoModule: ...
     @overload
