@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from memograd._cli import cli
-from memograd.store import About, Disk, Entry, Memory
+from memograd.store import About, Array, Disk, Entry, Memory
 
 TINY = ("--words", "400", "--hidden", "8", "--batch", "200", "--epochs", "2")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
@@ -215,8 +215,8 @@ class Store(Memory):
 
 def safetensors(count):
     header = {
-        "__metadata__": {"memograd": "1"},
-        "x": {"dtype": "F32", "shape": [count], "data_offsets": [0, 4 * count]},
+        "__metadata__": {"memograd": "1", "value": '[[1],[["tensor",[0]],["dict",["x",[0]]]]]'},
+        "0": {"dtype": "F32", "shape": [count], "data_offsets": [0, 4 * count]},
     }
     text = json.dumps(header).encode()
     return len(text).to_bytes(8, "little") + text + bytes(4 * count)
@@ -239,7 +239,7 @@ def test_ls_lists_entries_as_asked(store):
     done = command("ls", "--sort", "seconds", "--limit", "2")
     assert (done.exit_code, done.stderr) == (0, "")
     head, *lines = done.stdout.splitlines()
-    assert head.split() == ["key", "size", "seconds", "hits", "saved", "used", "call"]
+    assert head.split() == ["key", "size", "seconds", "hits", "saved", "used", "text"]
     assert [line.split()[0] for line in lines] == ["151515151515", "141414141414"]
     assert "call(x=5)" in lines[0]
 
@@ -255,10 +255,38 @@ def test_ls_without_a_limit_lists_all(store):
     assert len(json.loads(command("ls", "--json", "--limit", "0").stdout)) == 6
 
 
-@pytest.mark.parametrize("sort", ["seconds_saved", "used", "size", "hits", "seconds", "created"])
+@pytest.mark.parametrize("sort", ["seconds_saved", "saved", "used", "size", "hits", "seconds", "created"])
 def test_every_sort_works_with_and_without_a_filter(store, sort):
     both = [command("ls", "--json", "--sort", sort, *more).stdout for more in ((), ("--filter", "hits>=0"))]
     assert len(json.loads(both[0])) == len(json.loads(both[1])) == 6
+
+
+def test_a_field_has_one_name_in_tables_in_data_in_filters_and_in_sorts(store):
+    (entry,) = json.loads(command("ls", "--json", "--filter", "saved>0").stdout)
+    assert {"size", "seconds", "saved", "hits", "used", "created", "function", "text", "tags", "pinned"} <= set(entry)
+    assert not {"nbytes", "seconds_saved", "took", "call", "age"} & set(entry)
+    assert {"size", "seconds", "saved", "hits", "used", "text"} < set(command("ls").stdout.split())
+    assert command("stats").stdout.splitlines()[1].split() == [
+        "function",
+        "entries",
+        "size",
+        "hits",
+        "seconds",
+        "saved",
+    ]
+    shown = {line.split()[0] for line in command("show", "1111").stdout.splitlines() if line}
+    assert {"size", "seconds", "saved", "hits", "used", "created", "function", "text"} < shown
+    assert set(json.loads(command("stats", "--json").stdout)) == {
+        "store", "entries", "size", "hits", "seconds", "saved", "functions"
+    }  # fmt: skip
+
+
+def test_saved_seconds_may_be_called_so_in_full(store):
+    both = [
+        command("ls", "--json", "--sort", word, "--filter", f"{word}>=0").stdout for word in ("saved", "seconds_saved")
+    ]
+    assert both[0] == both[1]
+    assert json.loads(both[0])[0]["saved"] == 3.0
 
 
 def test_a_filter_that_cannot_be_read_is_shown_with_where(store):
@@ -279,10 +307,12 @@ def test_stats_count_by_function(store):
 def test_show_tells_what_is_known_and_what_the_body_holds(store):
     done = command("show", "1313")
     assert done.exit_code == 0
-    for expected in ("13" * 8, "lab.embed", "call(x=3)", "x = 3", "safetensors", "F32", "(4,)"):
+    for expected in ("13" * 8, "lab.embed", "call(x=3)", "x = 3", "safetensors", "result['x']", "tensor F32 (4,)"):
         assert expected in done.stdout
+    assert '["tensor"' not in done.stdout
     body = json.loads(command("show", "1313", "--json").stdout)["body"]
-    assert body["tensors"] == [{"name": "x", "dtype": "F32", "shape": [4]}]
+    assert body["tensors"] == [{"dtype": "F32", "shape": [4]}]
+    assert body["parts"][1] == {"path": "result['x']", "kind": "tensor F32 (4,)"}
 
 
 @pytest.mark.parametrize(
@@ -345,6 +375,11 @@ def test_prune_to_a_size_keeps_what_saves_most_per_byte(store):
     assert {info.key[0] - 16 for info in store.infos()} == {1, 3, 4, 5}
 
 
+def test_prune_to_nothing_leaves_nothing(store):
+    assert command("prune", "--to", "0", "--yes").exit_code == 0
+    assert store.count() == 0
+
+
 def test_what_is_pinned_is_pruned_only_when_asked(store):
     assert command("pin", "1010", "1515").stdout == "pinned 2\n"
     assert [entry["pinned"] for entry in json.loads(command("ls", "--json", "--filter", "pinned").stdout)] == [
@@ -390,6 +425,62 @@ def test_a_store_that_fails_is_a_line_and_not_a_traceback(store, monkeypatch, ra
     done = command("ls")
     assert (done.exit_code, done.stdout) == (1, "")
     assert done.stderr == f"Error: {type(raised).__name__}: {raised}\n"
+
+
+LOOKING = (("stats",), ("stats", "--json"), ("ls",), ("ls", "--json"), ("show", "10"), ("explain", "10"), ("check",))
+DELETING = (("clear", "--yes"), ("prune", "--to", "1GB", "--yes"), ("prune", "--filter", "hits>0", "--yes"),
+            ("pin", "--filter", "hits>0"))  # fmt: skip
+
+
+def fails(said, *arguments):
+    """Run a command in a process of its own, where warnings are as people have them."""
+    done = memograd(*arguments, cwd="/")
+    assert (done.returncode, done.stdout) == (1, ""), (arguments, done)
+    assert re.fullmatch(f"Error: .*{said}.*\n", done.stderr), (arguments, done.stderr)
+
+
+@pytest.mark.parametrize("arguments", [("stats",), ("ls", "--json"), ("check",), ("clear", "--yes")])
+def test_a_server_that_nobody_reaches_is_a_failure(arguments):
+    fails("is away", *arguments, "--store", "redis://me:secret@localhost:1/0")
+
+
+@pytest.mark.parametrize("arguments", [("stats",), ("ls", "--json"), ("show", "10")])
+def test_an_index_that_cannot_be_read_is_a_failure(arguments, tmp_path):
+    with Disk(tmp_path / "store") as disk:
+        disk.put(b"\x10" * 8, Entry(About(), [b"body"]))
+    for left in (tmp_path / "store").glob("index.sqlite-*"):
+        left.unlink()
+    (tmp_path / "store" / "index.sqlite").write_bytes(b"no index of anything " * 500)
+    fails("cannot be used", *arguments, "--store", str(tmp_path / "store"))
+
+
+@pytest.mark.parametrize("arguments", [*LOOKING, *DELETING])
+def test_a_file_or_an_array_in_place_of_a_store_is_refused(arguments, tmp_path):
+    (tmp_path / "file").write_text("hello")
+    Array(tmp_path / "table", shape=10, dtype="int64")
+    before = sorted(tmp_path.rglob("*"))
+    for name, said in (("file", "a file, expected a directory"), ("table", "is an Array; it has no facts")):
+        done = command(*arguments, "--store", str(tmp_path / name))
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert said in done.stderr
+    assert sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize("arguments", [*LOOKING, *DELETING])
+@pytest.mark.parametrize("name", ["project", "none"])
+def test_a_folder_that_is_no_store_is_not_made_one(arguments, name, tmp_path):
+    (tmp_path / "project").mkdir()
+    (tmp_path / "project" / "train.py").write_text("import torch")
+    done = command(*arguments, "--store", str(tmp_path / name))
+    assert f"nothing is stored at {tmp_path / name}\n" in done.stderr
+    assert sorted(tmp_path.rglob("*")) == [tmp_path / "project", tmp_path / "project" / "train.py"]
+
+
+def test_a_name_that_can_only_be_a_slip_is_refused():
+    for name in ("redis:/host", "2GiB", "localhost:6379"):
+        done = command("ls", "--store", name)
+        assert (done.exit_code, done.stdout) == (1, "")
+        assert "a store's name got" in done.stderr
 
 
 def test_ctrl_c_ends_a_command_with_130(store, monkeypatch):

@@ -6,6 +6,7 @@ import copy
 import marshal
 import pickle
 import random
+import re
 import subprocess
 import sys
 import tempfile
@@ -685,3 +686,29 @@ def test_it_is_explained_whether_a_result_is_stored_and_why_not():
     assert "computed sooner than read" in f.explain(2).stored
     assert Memo()(double).explain(1).stored == ""
     assert repr(store) in repr(Memo(store))
+
+
+def test_a_disk_may_stand_before_what_is_shared(tmp_path):
+    shared = Memory()
+    Memo(disk=tmp_path / "mine", shared=shared, memory="64MiB")(double)(1)
+    assert shared.count() == 1
+    Memo(disk=tmp_path / "mine")(double)(1)
+    Memo(disk=tmp_path / "other", shared=shared)(double)(1)
+    Memo(disk=tmp_path / "other")(double)(1)
+    assert called() == 1
+
+
+@pytest.mark.parametrize(
+    ("make", "advice"),
+    [
+        (lambda: Memo({}, disk="x"), "write Memo(disk=..., shared=...)"),
+        (lambda: Memo(memory=1, max_bytes=1), "leave one out"),
+        (lambda: Memo(disk=3), "for a store, expected"),
+        (lambda: memo(ttl="soon"), 'write ttl="7d"'),
+        (lambda: memo(ttl=-1), "seconds above 0"),
+        (lambda: memo(salt=3), "expected a str"),
+    ],
+)
+def test_what_is_no_store_is_refused_with_what_to_write(make, advice):
+    with pytest.raises((TypeError, ValueError), match=re.escape(advice)):
+        make()

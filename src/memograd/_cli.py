@@ -6,6 +6,7 @@ import json
 import os
 import re
 import sys
+import warnings
 from functools import wraps
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,8 @@ import click
 
 import memograd
 from memograd._demo import missing
+from memograd._errors import MemogradWarning
+from memograd.store._fields import ALIASES, SORTS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -25,7 +28,6 @@ if TYPE_CHECKING:
 
 LISTED = 104_334
 INTERRUPTED = 130
-SORTED = ("seconds_saved", "used", "size", "hits", "seconds", "created")
 EXAMPLES = """\b
 Try:
   memograd demo --sorted                       neighbours in the list share more
@@ -46,10 +48,11 @@ Filters:
   size>1MB and function~embed             larger than 1 MB, of functions whose name has "embed"
   not (used<7d or pinned)                 not read for a week
   seconds<10ms and hits=0                 cheap, and never read
-  tag=draft or text~"lr=0.1"              by your tags, or by how the call looks
+  tags=draft or text~"lr=0.1"             by your tags, or by how the call looks
 
 \b
-  fields     size seconds saved hits age used (numbers), function tag text, pinned
+  fields     size seconds saved hits (numbers), created used (how long ago), function tags text, pinned
+             also: seconds_saved for saved, tag for tags
   operators  > < >= <= = != and, for text, ~ (contains); and or not ( )
   units      KB MB GB KiB MiB GiB; ms s m h d w
 
@@ -102,11 +105,13 @@ def sized(ctx: click.Context, param: click.Parameter, value: str | None) -> int 
     from memograd.store._units import parse_bytes
 
     try:
-        return None if value is None else parse_bytes(value, param.opts[0])
-    except ValueError as error:
-        raise click.BadParameter(str(error).replace("; write --to=", "; for example --to "), ctx, param) from None
+        return None if value is None else parse_bytes(value, at_least=0)
+    except ValueError:
+        said = f"got {value!r}, expected bytes as a number or with a unit; for example {param.opts[0]} 2GiB"
+        raise click.BadParameter(said, ctx, param) from None
 
 
+SORT = (*SORTS, *(alias for alias, word in ALIASES.items() if word in SORTS))
 STORE = click.option("--store", "spec", metavar="STORE", envvar="MEMOGRAD_STORE", help="A directory or an address.")
 FILTER = click.option("--filter", "test", metavar="FILTER", callback=chosen_by, help="Which entries; see below.")
 JSON = click.option("--json", "as_json", is_flag=True, help="Print data, for programs.")
@@ -114,14 +119,21 @@ YES = click.option("--yes", is_flag=True, help="Do not ask.")
 
 
 def guarded(command: Demo) -> Demo:
-    """Let a store that fails, or Ctrl-C, end a command with a line and a status, not with a traceback."""
+    """Let a store that fails, or Ctrl-C, end a command with a line and a status, not with a traceback.
+
+    A program computes what its store does not have, and is warned; here the store is all there is, so that fails.
+    """
 
     @wraps(command)
     def run(*args: Any, **kwargs: Any) -> None:
         try:
-            command(*args, **kwargs)
+            with warnings.catch_warnings():
+                warnings.simplefilter("error", MemogradWarning)
+                command(*args, **kwargs)
         except (KeyboardInterrupt, click.Abort):
             sys.exit(INTERRUPTED)
+        except MemogradWarning as warning:
+            raise click.ClickException(str(warning)) from None
         except (click.ClickException, click.exceptions.Exit, BrokenPipeError):
             raise
         except Exception as error:  # noqa: BLE001 - a store raises what its library raises
@@ -131,26 +143,41 @@ def guarded(command: Demo) -> Demo:
 
 
 def opened(spec: str | None, *, readonly: bool) -> Store:
-    """Open a store that is there; one that is not is empty, and is not made by looking."""
+    """Open a store that is there; one that is not is empty, and no command makes it."""
     from memograd.store import Null
     from memograd.store._open import open_store
 
+    return open_store(spec, readonly=readonly) if there(spec) else Null()
+
+
+def there(spec: str | None, *signs: str) -> bool:
+    """Tell whether a store is there, or whether its directory has one of these; say so if not."""
     where = place(spec)
-    if "://" not in where and not Path(where).expanduser().exists():
-        click.echo(f"nothing is stored at {where}", err=True)
-        return Null()
-    return open_store(spec, readonly=readonly)
+    if "://" in where:
+        return True
+    path = directory(spec)
+    if path.exists() and not path.is_dir():
+        raise click.ClickException(f"got {where}, a file, expected a directory or an address")
+    if any((path / sign).exists() for sign in ("index.sqlite", *signs)):
+        return True
+    if (path / "array.json").exists():
+        raise click.ClickException(f"{where} is an Array; it has no facts, so there is nothing to list or to choose by")
+    click.echo(f"nothing is stored at {where}", err=True)
+    return False
 
 
 def place(spec: str | None) -> str:
     """Say where a store is, without opening it and without its password."""
-    from memograd.store._open import hidden
+    from memograd.store._open import hidden, named
 
-    if spec is not None:
-        return hidden(spec)
+    return str(directory(None)) if spec is None else hidden(named(spec))
+
+
+def directory(spec: str | None) -> Path:
+    """Give the directory of a store that has no address."""
     from memograd.store._disk import default_directory
 
-    return str(default_directory())
+    return default_directory() if spec is None else Path(spec).expanduser()
 
 
 def one(store: Store, key: str) -> Info:
@@ -283,7 +310,7 @@ def stats(spec: str | None, test: Test | None, as_json: bool) -> None:
 
     with opened(spec, readonly=True) as store:
         whole, functions = totals(chosen(store, test))
-    names = ("entries", "nbytes", "hits", "seconds", "saved")
+    names = ("entries", "size", "hits", "seconds", "saved")
     if as_json:
         by_function = {name: {each: getattr(total, each) for each in names} for name, total in functions.items()}
         data = {"store": place(spec), **{each: getattr(whole, each) for each in names}, "functions": by_function}
@@ -300,7 +327,9 @@ def stats(spec: str | None, test: Test | None, as_json: bool) -> None:
 @cli.command(epilog=FILTERS)
 @STORE
 @FILTER
-@click.option("--sort", default="used", type=click.Choice(SORTED), help="The greatest first.")
+@click.option(
+    "--sort", default="used", metavar="FIELD", type=click.Choice(SORT), help=f"The greatest first: {', '.join(SORTS)}."
+)
 @number("--limit", 20, 0, 10**9, "At most so many; 0 for all.")
 @JSON
 @guarded
@@ -326,7 +355,7 @@ def ls(spec: str | None, test: Test | None, sort: str, limit: int, as_json: bool
 def show(key: str, spec: str | None, as_json: bool) -> None:
     """Show an entry, by the beginning of its KEY: what is known of it, and what its body holds.
 
-    The body's header is read as data; nothing in it is decoded or run.
+    The body is read as data: kinds, sizes and names. No value is made, and no code is run.
     """
     from memograd._report import _select
     from memograd._report._body import body_of
@@ -338,8 +367,8 @@ def show(key: str, spec: str | None, as_json: bool) -> None:
             raise click.ClickException(f"{info.key.hex()} is damaged, or has just gone; `memograd check` looks")
         body = body_of(entry)
     if as_json:
-        tensors = [tensor._asdict() for tensor in body.tensors]
-        described = {"format": body.format, "tensors": tensors, "notes": body.notes, "begin": body.begin.hex()}
+        tensors, parts = ([each._asdict() for each in some] for some in (body.tensors, body.parts))
+        described = {"format": body.format, "tensors": tensors, "parts": parts, "begin": body.begin.hex()}
         click.echo(json.dumps({**_select.as_data(info), "body": described}))
         return
     from memograd._report import _tables
@@ -384,14 +413,15 @@ def explain(key: str, spec: str | None, limit: int, as_json: bool) -> None:
 @guarded
 def check(spec: str | None, fix: bool) -> None:
     """Read every entry and look for damage. The exit status is 1 where there is some and it was not fixed."""
-    where = place(spec)
-    if "://" in where:
+    if not there(spec, "files"):
+        return
+    if "://" in place(spec):
         with opened(spec, readonly=not fix) as store:
             sound, said = read_all(store, fix=fix)
     else:
         from memograd.store._check import check as look
 
-        report = look(where, fix=fix)
+        report = look(directory(spec), fix=fix)
         sound, said = report.sound, str(report)
     click.echo(said)
     if not (sound or fix):

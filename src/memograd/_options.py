@@ -101,23 +101,16 @@ def _seconds(ttl: object) -> float | None:
     """Read a length of time: seconds, or text such as "7d"."""
     if ttl is None:
         return None
-    seconds = _read(ttl, "TIMES") if isinstance(ttl, str) else ttl
-    if not isinstance(seconds, (int, float)) or isinstance(seconds, bool):
-        raise TypeError(f"memo() got ttl={ttl!r}, expected seconds, or a length of time; write ttl='7d', or ttl=3600")
-    if not seconds > 0:
-        raise ValueError(f"memo() got ttl={ttl!r}, expected more than 0 seconds; write ttl='7d', or leave it out")
-    return float(seconds)
+    from memograd.store._units import parse_seconds  # with regular expressions, which few programs ask for
 
-
-def _read(text: str, units: str) -> float | None:
-    from memograd.store import _units  # with regular expressions, which few programs ask for
-
-    return _units.read(text, getattr(_units, units))
+    return parse_seconds(ttl, "ttl", who="memo")
 
 
 def _tags(tags: object) -> tuple[str, ...]:
-    listed: list[object] = [tags] if isinstance(tags, str) else list(cast("Any", tags))
-    if not all(isinstance(tag, str) for tag in listed):
+    listed: list[object] | None = [tags] if isinstance(tags, str) else None
+    if isinstance(tags, (list, tuple, set, frozenset)):
+        listed = list(cast("Any", tags))
+    if listed is None or not all(isinstance(tag, str) for tag in listed):
         raise TypeError(f"memo() got tags={tags!r}, expected words; write tags=('baseline', 'v2')")
     return tuple(cast("list[str]", listed))
 
@@ -133,14 +126,9 @@ def check_bounds(who: str, max_entries: object, max_bytes: object) -> None:
 
 
 def bytes_of(who: str, name: str, size: object) -> int:
-    """Read a number of bytes: an int, or text such as "64MiB". Raises `TypeError`, `ValueError`."""
-    if isinstance(size, str):
-        found = _read(size, "SIZES")
-        if found is None:
-            raise ValueError(f"{who}() got {name}={size!r}, expected a size; write {name}='64MiB', or '2 GB'")
-        return int(found)
-    if not isinstance(size, int) or isinstance(size, bool):
-        raise TypeError(f"{who}() got {name}={size!r}, expected an int or a size; write {name}='64MiB'")
-    if size < 0:
-        raise ValueError(f"{who}() got {name}={size}, expected 0 or more; write {name}='64MiB'")
-    return size
+    """Read a number of bytes: an int from 0 on, or text such as "64MiB". Raises `TypeError`, `ValueError`."""
+    if type(size) is int and size >= 0:
+        return size
+    from memograd.store._units import parse_bytes  # as above
+
+    return parse_bytes(size, name, who=who, at_least=0)

@@ -16,14 +16,15 @@ ENTRY = Info(
 
 TRUE = [
     "size>1MB", "size >= 3MB", "size=3000000", "size<3MiB", "SIZE > 2.5 mb".replace(" mb", "mb"), "size!=1",
-    "seconds>1.5s", "seconds<=2000ms", "saved=8", "saved > 7s", "hits=4", "hits>3", "age>1h", "age<3h", "used<2m",
-    "used>=60s", "function=lab.embed", "function~EMBED", "text~'lr=0.1'", 'text~"x=1, lr"', "tag=draft",
-    "tag='big one'", "tag~big", "tag!=other", "not pinned", "size>1MB and function~embed", "size>1GB or hits>1",
+    "seconds>1.5s", "seconds<=2000ms", "saved=8", "saved > 7s", "hits=4", "hits>3", "created>1h", "created<3h",
+    "used<2m", "seconds_saved=8", "tags=draft", "used>=60s", "function=lab.embed",
+    "function~EMBED", "text~'lr=0.1'", 'text~"x=1, lr"', "tag=draft", "tag='big one'",
+    "tag~big", "tag!=other", "not pinned", "size>1MB and function~embed", "size>1GB or hits>1",
     "not size>1GB", "not (size>1GB or pinned)", "(((hits=4)))", "size>1GB and hits=4 or tag=draft",
     "tag=draft or hits=0 and size>1GB", "NOT pinned AND hits>0", "  hits = 4  ",
 ]  # fmt: skip
 FALSE = [
-    "size>3MB", "pinned", "hits!=4", "function=embed", "function~loss", "tag=other", "tag~small", "age>1d",
+    "size>3MB", "pinned", "hits!=4", "function=embed", "function~loss", "tag=other", "tag~small", "created>1d",
     "hits=4 and size>1GB", "not (hits=4 and tag=draft)", "text='embed'", "tag!=draft",
 ]  # fmt: skip
 
@@ -43,7 +44,7 @@ WRONG = [
     ("size>", 5, "expected a value"), ("size>big", 5, "such as 1.5MB"), ("size>1MB and", 12, "expected one of"),
     ("size>1MB hits>1", 9, "expected `and`, `or` or the end"), ("(size>1", 7, "expected `)`"),
     ("hits>1)", 6, "got ')'"),
-    ("age>5parsec", 4, "such as 0.5s"), ("size~1", 4, "is a number"), ("function>a", 8, "is text"),
+    ("created>5parsec", 8, "such as 0.5s"), ("size~1", 4, "is a number"), ("function>a", 8, "is text"),
     ("hits>1MB", 5, "such as 10"), ("hits>'", 5, "no part of a filter"), ("hits ! 3", 5, "no part of a filter"),
     ("and", 0, "expected one of"), ("__import__('os')", 0, "expected one of"), ("text~", 5, "expected a value"),
 ]  # fmt: skip

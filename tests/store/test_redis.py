@@ -92,6 +92,24 @@ class TestPlaces:
         with pytest.raises(ValueError, match=r"got|URL"):
             Redis(**{"url": "redis://localhost", **bad})
 
+    @pytest.mark.parametrize("url", ["localhost", "localhost:6379", "http://host", "redis://host:port/0", ""])
+    def test_what_is_no_address_is_refused_with_what_to_write(self, url):
+        with pytest.raises(ValueError, match=r'Redis\(\) got url=.*; write Redis\("redis://localhost:6379/0"\)'):
+            Redis(url)
+        with pytest.raises(TypeError, match=r"Redis\(\) got url=6379, expected"):
+            Redis(6379)
+
+    def test_no_error_shows_a_password(self):
+        with pytest.raises(ValueError, match="got url=") as error:
+            Redis("redis://me:secret/more@host:6379/0")
+        assert "secret" not in f"{error.value}{error.value.__cause__}"
+        assert "cret" not in repr(Redis("redis://me:se@cret@host:6379/0"))
+
+    def test_times_may_have_units(self):
+        assert Redis("redis://localhost", ttl="7d", timeout="500ms")._ttl == 604_800
+        with pytest.raises(ValueError, match=r'Redis\(\) got ttl=.7 parsec., expected .*; write ttl="7d"'):
+            Redis("redis://localhost", ttl="7 parsec")
+
     def test_it_speaks_over_a_unix_socket(self, tmp_path):
         with RedisServer("--unixsocket", str(tmp_path / "s")), Redis(f"unix://{tmp_path}/s?db=0") as store:
             wait_for((tmp_path / "s").exists)

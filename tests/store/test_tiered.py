@@ -226,6 +226,14 @@ def test_no_stores_are_refused_with_what_to_write():
         Tiered()
 
 
+@pytest.mark.parametrize("stores", [([Memory("1MiB")],), ("~/.cache/lab",), (Memory("1MiB"), None)])
+def test_what_is_no_store_is_refused_with_what_to_write(stores):
+    with pytest.raises(
+        TypeError, match=r"Tiered\(\) got .*, expected stores.*; write Tiered\(Memory\(\), Disk\(path\)\)"
+    ):
+        Tiered(*stores)
+
+
 def test_a_tier_learns_what_a_read_costs_and_what_a_byte_costs():
     tier = Tier(Null())
     assert tier.read(10**6) == 0

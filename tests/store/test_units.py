@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from memograd.store._units import SIZES, TIMES, read, show_bytes, show_seconds
+from memograd.store._units import SIZES, TIMES, parse_bytes, parse_seconds, read, show_bytes, show_seconds
 
 
 @pytest.mark.parametrize(
@@ -27,6 +27,46 @@ def test_a_time_is_read(text, meant):
 @pytest.mark.parametrize("text", ["", "MB", "-1MB", "1e9", "1,000", "1MB2", "nan", "inf", "٣MB", "1 M B"])
 def test_what_is_no_size_is_none(text):
     assert read(text, SIZES) is None
+
+
+@pytest.mark.parametrize(("size", "meant"), [(1, 1), ("2GiB", 2 << 30), (" 1.5 kB ", 1500)])
+def test_bytes_are_numbers_or_text(size, meant):
+    assert parse_bytes(size) == meant
+
+
+@pytest.mark.parametrize("size", [0, -1, "0", "-1", "", "MB", "1e9", "9" * 400])
+def test_bytes_that_are_none_are_refused_with_what_to_write(size):
+    with pytest.raises(ValueError, match=r'^limit got .*, expected bytes as an int above 0 .*; write limit="2GiB"$'):
+        parse_bytes(size, "limit")
+
+
+def test_no_bytes_at_all_are_a_size_where_that_makes_sense():
+    assert parse_bytes("0", at_least=0) == parse_bytes(0, at_least=0) == 0
+    with pytest.raises(ValueError, match=r"^memo\(\) got live=-1, expected 0 or more bytes as an int"):
+        parse_bytes(-1, "live", who="memo", at_least=0)
+
+
+@pytest.mark.parametrize("size", [None, True, 1.5, [1], b"2GiB"])
+def test_bytes_of_another_type_are_refused(size):
+    with pytest.raises(TypeError, match=r"max_bytes got .*, expected bytes"):
+        parse_bytes(size)
+
+
+@pytest.mark.parametrize(("length", "meant"), [(3600, 3600), (0.5, 0.5), ("7d", 604_800), ("250 ms", 0.25), ("9", 9)])
+def test_a_length_of_time_is_a_number_or_text(length, meant):
+    assert parse_seconds(length) == meant
+
+
+@pytest.mark.parametrize("length", [0, -1, float("nan"), float("inf"), "0s", "7 parsec", "", "d"])
+def test_a_length_of_time_that_is_none_is_refused_with_what_to_write(length):
+    with pytest.raises(ValueError, match=r'^Redis\(\) got ttl=.*, expected seconds above 0 .*; write ttl="7d"$'):
+        parse_seconds(length, who="Redis")
+
+
+@pytest.mark.parametrize("length", [None, True, [7], b"7d"])
+def test_a_length_of_time_of_another_type_is_refused(length):
+    with pytest.raises(TypeError, match=r"timeout got .*, expected seconds above 0"):
+        parse_seconds(length, "timeout")
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ import re
 from difflib import get_close_matches
 from typing import TYPE_CHECKING, NamedTuple, TypeAlias
 
+from memograd.store._fields import ALIASES
 from memograd.store._units import SIZES, TIMES, read
 
 if TYPE_CHECKING:
@@ -31,13 +32,13 @@ NUMBERS: Mapping[str, tuple[Callable[[Info, float], float], Mapping[str, float]]
     "seconds": (lambda info, _: info.about.seconds, TIMES),
     "saved": (lambda info, _: info.saved, TIMES),
     "hits": (lambda info, _: info.hits, {"": 1}),
-    "age": (lambda info, now: now - info.about.created, TIMES),
+    "created": (lambda info, now: now - info.about.created, TIMES),
     "used": (lambda info, now: now - info.used, TIMES),
 }
 TEXTS: Mapping[str, Callable[[Info], tuple[str, ...]]] = {
     "function": lambda info: (info.about.function,),
     "text": lambda info: (info.about.text,),
-    "tag": lambda info: info.about.tags,
+    "tags": lambda info: info.about.tags,
 }
 _COMPARE: Mapping[str, Callable[[float, float], bool]] = {
     ">": lambda a, b: a > b, "<": lambda a, b: a < b, ">=": lambda a, b: a >= b, "<=": lambda a, b: a <= b,
@@ -137,12 +138,12 @@ class _Parser:
 
     def comparison(self) -> Test:
         field = self.next
-        if field.kind != "word" or field.text.lower() not in FIELDS:
-            near = get_close_matches(field.text.lower(), FIELDS, 1)
+        name = ALIASES.get(field.text.lower(), field.text.lower())
+        if field.kind != "word" or name not in FIELDS:
+            near = get_close_matches(name, FIELDS, 1)
             hint = f"; did you mean {near[0]}?" if near else ""
             raise self.error(f"got {field.text or 'nothing'!r}, expected one of {', '.join(FIELDS)}{hint}")
         self.at += 1
-        name = field.text.lower()
         if name == "pinned":
             return lambda info, _: info.about.pinned
         operator = self.take(*_COMPARE, "~")

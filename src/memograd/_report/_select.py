@@ -5,35 +5,28 @@ from __future__ import annotations
 import time
 from collections import Counter
 from dataclasses import dataclass
-from heapq import nlargest, nsmallest
+from heapq import nsmallest
 from itertools import islice
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any
 
+from memograd.store._evict import priority
+from memograd.store._fields import attribute, greatest
+
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from memograd._report._filter import Test
     from memograd.store import Info, Store
 
-# What people write, and what a store sorts by.
-SORTS = {
-    "seconds_saved": "saved", "used": "used", "size": "nbytes", "hits": "hits", "seconds": "seconds",
-    "created": "created",
-}  # fmt: skip
-
 
 def chosen(store: Store, test: Test | None, sort: str = "", limit: int | None = None) -> Iterator[Info]:
     """Give the entries that a filter chooses, the greatest first."""
-    by = SORTS[sort] if sort else ""
+    by = attribute(sort) if sort else ""
     if test is None:
         return store.scan(sort=by, limit=limit)
     now = time.time()
     found = (info for info in store.infos() if test(info, now))
-    if not by:
-        return islice(found, limit)
-    key: Callable[[Info], float] = attrgetter(f"about.{by}" if by in {"seconds", "created"} else by)
-    return iter(sorted(found, key=key, reverse=True) if limit is None else nlargest(limit, found, key))
+    return greatest(found, by, limit) if by else islice(found, limit)
 
 
 def least_worth(store: Store, room: int) -> list[Info]:
@@ -50,8 +43,8 @@ def least_worth(store: Store, room: int) -> list[Info]:
 
 
 def worth(info: Info) -> tuple[float, float]:
-    """Rank an entry by the seconds per byte that it saves, and by its last use."""
-    return (info.hits + 1) * info.about.seconds / max(info.nbytes, 1), info.used
+    """Rank an entry as a store does when it evicts, and by its last use."""
+    return priority(0.0, info.hits + 1, info.about.seconds, info.nbytes), info.used
 
 
 @dataclass(slots=True)
@@ -60,14 +53,14 @@ class Total:
 
     Attributes:
         entries: how many.
-        nbytes: what they take.
+        size: the bytes that they take.
         hits: how often they were read.
         seconds: what they took to compute.
         saved: what their reads have saved.
     """
 
     entries: int = 0
-    nbytes: int = 0
+    size: int = 0
     hits: int = 0
     seconds: float = 0.0
     saved: float = 0.0
@@ -75,7 +68,7 @@ class Total:
     def add(self, info: Info) -> None:
         """Count one more."""
         self.entries += 1
-        self.nbytes += info.nbytes
+        self.size += info.nbytes
         self.hits += info.hits
         self.seconds += info.about.seconds
         self.saved += info.saved
@@ -128,5 +121,5 @@ def as_data(info: Info) -> dict[str, Any]:
         "key": info.key.hex(), "function": about.function, "text": about.text, "parts": about.parts,
         "seconds": about.seconds, "created": about.created, "expires": about.expires,
         "parent": None if about.parent is None else about.parent.hex(), "tags": list(about.tags),
-        "pinned": about.pinned, "nbytes": info.nbytes, "hits": info.hits, "used": info.used, "saved": info.saved,
+        "pinned": about.pinned, "size": info.nbytes, "hits": info.hits, "used": info.used, "saved": info.saved,
     }  # fmt: skip

@@ -39,7 +39,7 @@ def grid(*columns: str, numbers: Sequence[str] = ()) -> Table:
 def entries(infos: Iterable[Info]) -> Table:
     """List entries."""
     numbers = ("size", "seconds", "hits", "saved", "used")
-    table = grid("key", *numbers, "call", numbers=numbers)
+    table = grid("key", *numbers, "text", numbers=numbers)
     now = time.time()
     for info in infos:
         call = plain(info.about.text or info.about.function or "—", 200)
@@ -53,7 +53,7 @@ def entries(infos: Iterable[Info]) -> Table:
 
 def functions(totals: dict[str, Total], most: int = 20) -> Table:
     """List functions with what their entries take and save."""
-    numbers = ("entries", "size", "hits", "took", "saved")
+    numbers = ("entries", "size", "hits", "seconds", "saved")
     table = grid("function", *numbers, numbers=numbers)
     for name, total in list(totals.items())[:most]:
         table.add_row(plain(name or "—", 80), *counted(total))
@@ -65,7 +65,7 @@ def functions(totals: dict[str, Total], most: int = 20) -> Table:
 def counted(total: Total) -> list[str]:
     """Give a line's numbers."""
     return [
-        f"{total.entries:,}", show_bytes(total.nbytes), f"{total.hits:,}", show_seconds(total.seconds),
+        f"{total.entries:,}", show_bytes(total.size), f"{total.hits:,}", show_seconds(total.seconds),
         show_seconds(total.saved),
     ]  # fmt: skip
 
@@ -76,11 +76,11 @@ def facts(info: Info) -> Table:
     table = grid("", "")
     table.show_header = False
     lines = {
-        "key": info.key.hex(), "function": about.function, "call": about.text, "size": show_bytes(info.nbytes),
-        "took": show_seconds(about.seconds), "hits": f"{info.hits:,}", "saved": show_seconds(info.saved),
+        "key": info.key.hex(), "function": about.function, "text": about.text, "size": show_bytes(info.nbytes),
+        "seconds": show_seconds(about.seconds), "hits": f"{info.hits:,}", "saved": show_seconds(info.saved),
         "created": since(about.created, now), "used": since(info.used, now),
         "expires": "never" if about.expires is None else f"in {show_seconds(about.expires - now)}",
-        "continues": about.parent.hex() if about.parent else "", "tags": ", ".join(about.tags),
+        "parent": about.parent.hex() if about.parent else "", "tags": ", ".join(about.tags),
         "pinned": "yes" if about.pinned else "",
     }  # fmt: skip
     for name, value in lines.items():
@@ -102,13 +102,10 @@ def holds(body: Body) -> Table:
         table = grid("first bytes")
         table.add_row(body.begin.hex(" "))
         return table
-    table = grid("array", "dtype", "shape")
-    for tensor in body.tensors[:100]:
-        table.add_row(plain(tensor.name, 80), plain(tensor.dtype, 20), str(tensor.shape))
-    if len(body.tensors) > 100:
-        table.add_row(f"and {len(body.tensors) - 100:,} more")
-    for name, value in body.notes.items():
-        table.add_row(plain(name, 40), "", plain(value, 400))
+    table = grid("", "")
+    table.show_header = False
+    for part in body.parts:
+        table.add_row(plain(part.path, 80), plain(part.kind, 200))
     return table
 
 

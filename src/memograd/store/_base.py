@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
-from heapq import nlargest
-from operator import attrgetter
 from typing import TYPE_CHECKING, Any, TypeAlias
+
+from memograd.store._fields import greatest
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -219,19 +219,7 @@ class Store(ABC):
             sort: "saved" or "used" or "nbytes" or "hits" or "seconds" or "created": the greatest first; "" for any.
             limit: at most so many.
         """
-        if not sort:
-            for at, info in enumerate(self.infos()):
-                if limit is not None and at >= limit:
-                    return
-                yield info
-            return
-        where = f"about.{sort}" if sort in {"seconds", "created"} else sort
-        infos = self.infos()
-        yield from (
-            sorted(infos, key=attrgetter(where), reverse=True)
-            if limit is None
-            else nlargest(limit, infos, key=attrgetter(where))
-        )
+        yield from greatest(self.infos(), sort, limit)
 
     def count(self) -> int:
         """Count the entries."""

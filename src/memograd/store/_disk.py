@@ -26,13 +26,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from weakref import WeakSet
 
 from memograd._errors import warn
-from memograd._events import Evict, Refuse, listeners, tell
+from memograd._events import Evict, listeners, tell
 from memograd.store._base import Entry, Lease, Store
 from memograd.store._commit import Batch, Commit, GoneError
 from memograd.store._files import DIGESTS, DamagedError, Files
 from memograd.store._host import Leases, check_locks, network_of
 from memograd.store._index import Index, NewerError, damaged
 from memograd.store._lock import guard, new_lock
+from memograd.store._memory import refuse
 from memograd.store._rows import (
     FACTS,
     HITS,
@@ -120,8 +121,10 @@ class Disk(Store):
         _one_of("load", load, ("map", "read"))
         _one_of("digest", digest, DIGESTS)
         _one_of("fsync", fsync, ("files", "off"))
+        if path is not None and not isinstance(path, (str, os.PathLike)):  # pyright: ignore[reportUnnecessaryIsInstance]
+            raise TypeError(f"Disk() got path={path!r}, expected a directory or None; write Disk('~/.cache/lab')")
         self.path = default_directory() if path is None else Path(fspath(path)).expanduser().absolute()
-        self.max_bytes = parse_bytes(max_bytes)
+        self.max_bytes = parse_bytes(max_bytes, who="Disk")
         self.readonly = readonly
         self.maps = load == "map"
         self._inline = inline
@@ -164,7 +167,7 @@ class Disk(Store):
         if self.readonly:
             return False
         if size + OVERHEAD > self.max_bytes:
-            return _refuse(key, f"the entry has {size:,} bytes, the store holds {self.max_bytes:,}")
+            return refuse(key, f"the entry has {size:,} bytes, the store holds {self.max_bytes:,}")
         put = self._put_row if size <= self._inline else self._put_file
         if self._again and time.monotonic() < self._again:
             return False
@@ -415,7 +418,7 @@ class Disk(Store):
         digest = self._files.digest(entry.body)
         row = row_of(key, entry.about, size=size, now=self._clock(), digest=digest)
         if self._nbytes + size > self.max_bytes and not self._write(lambda commit: commit.free(row)):
-            return _refuse(key, "what the store holds saves more seconds per byte")
+            return refuse(key, "what the store holds saves more seconds per byte")
         if self._files.size(digest) == size:
             with suppress(GoneError):
                 return not self._flush(Batch({row.place: row}))
@@ -603,12 +606,6 @@ def _fault(error: BaseException) -> tuple[str, str]:
 def _lasting(error: BaseException) -> bool:
     """Tell whether a fault is likely to be met again at once."""
     return _fault(error)[0] != "full"
-
-
-def _refuse(key: bytes, reason: str) -> bool:
-    if listeners:
-        tell(Refuse(key, reason))
-    return False
 
 
 def default_directory() -> Path:

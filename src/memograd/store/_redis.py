@@ -33,6 +33,7 @@ from memograd.store._base import Entry, Info, Store
 from memograd.store._evict import priority
 from memograd.store._holder import is_dead, new_holder
 from memograd.store._lock import new_lock
+from memograd.store._open import hidden
 from memograd.store._redis_entry import (
     HEAD,
     PINNED,
@@ -47,7 +48,7 @@ from memograd.store._redis_entry import (
 from memograd.store._redis_link import Link
 from memograd.store._redis_lua import INDEX_SHA, SOURCES, TURNS_SHA
 from memograd.store._redis_turns import Alone, RemoteTurns
-from memograd.store._units import parse_bytes
+from memograd.store._units import parse_bytes, parse_seconds
 
 if TYPE_CHECKING:
     from collections.abc import Generator, Iterable, Iterator, Sequence
@@ -72,16 +73,18 @@ class Redis(Store):
 
     Args:
         url: where it is, with user and password: "redis://host:6379/0", "rediss://user:password@host:6380/0" for TLS,
-            "unix:///path/to/socket"; what `redis.from_url` takes, its options included.
+            "unix:///path/to/socket"; what `redis.from_url` takes, its options included. It is not shown, but whoever
+            pickles the store sends the password along.
         namespace: whoever uses the same shares entries.
         max_bytes: evict beyond this, as an int or "2GiB"; None leaves that to the server's `maxmemory`.
-        ttl: seconds after which an entry is gone, None for never.
+        ttl: seconds after which an entry is gone, or "7d"; None for never.
         readonly: take nothing, and leave no trace of reading.
         lease_ttl: seconds after which the key of a host that is gone may be computed by another.
         timeout: seconds to wait for an answer of the server; of a large entry, for each 4 MiB.
 
     Raises:
-        ValueError: the URL is none, or another argument is out of its range. That nobody is there raises nothing.
+        TypeError, ValueError: the URL is none, or another argument is out of its range. That nobody is there raises
+            nothing.
     """
 
     lasting = True
@@ -93,36 +96,31 @@ class Redis(Store):
         *,
         namespace: str = "memograd",
         max_bytes: int | str | None = None,
-        ttl: float | None = None,
+        ttl: float | str | None = None,
         readonly: bool = False,
-        lease_ttl: float = 10.0,
-        timeout: float = 1.0,
+        lease_ttl: float | str = 10.0,
+        timeout: float | str = 1.0,
     ) -> None:
-        for name, seconds in (("ttl", ttl), ("lease_ttl", lease_ttl), ("timeout", timeout)):
-            if seconds is not None and not 0 < seconds < math.inf:
-                raise ValueError(f"Redis() got {name}={seconds!r}, expected seconds above 0; write {name}=10")
+        ttl = None if ttl is None else parse_seconds(ttl, "ttl", who="Redis")
+        lease_ttl, timeout = (
+            parse_seconds(seconds, name, who="Redis")
+            for name, seconds in (("lease_ttl", lease_ttl), ("timeout", timeout))
+        )
         if not namespace or set(namespace) & set("{}"):
             raise ValueError(
                 f'Redis() got namespace={namespace!r}, expected text without braces; write namespace="lab"'
             )
-        redis.ConnectionPool.from_url(url)  # says now that a URL is none
+        _check_url(url)
         self.readonly = readonly
-        self.max_bytes = None if max_bytes is None else parse_bytes(max_bytes)
-        self._settings = {
-            "url": url, "namespace": namespace, "max_bytes": max_bytes, "ttl": ttl, "readonly": readonly,
-            "lease_ttl": lease_ttl, "timeout": timeout,
-        }  # fmt: skip
+        self.max_bytes = None if max_bytes is None else parse_bytes(max_bytes, who="Redis")
         self._url, self._namespace, self._ttl, self._timeout = url, namespace, ttl, timeout
         self._cluster = False
         self._link = Link(self._connect, self._explain, (errors.RedisError, OSError))
         self._turns = RemoteTurns(lease_ttl, self._renew, self._free)
         self._room = _Room()
 
-    def __reduce__(self) -> tuple[object, ...]:
-        return _again, (type(self), self._settings)
-
     def __repr__(self) -> str:
-        return f"<Redis: {_without_password(self._url)}, namespace {self._namespace!r}>"
+        return f"<Redis: {hidden(self._url)}, namespace {self._namespace!r}>"
 
     # Reading.
 
@@ -558,10 +556,6 @@ _COMPLAINTS = {
 }
 
 
-def _again(kind: type[Redis], settings: dict[str, Any]) -> Redis:
-    return kind(**settings)
-
-
 @contextmanager
 def _translated() -> Generator[None]:
     """Of whatever a client raises at what is no answer, make an error of its library."""
@@ -580,9 +574,17 @@ def _chunks(pieces: Iterable[Buffer]) -> Iterator[memoryview]:
             yield view[at : at + CHUNK]
 
 
-def _without_password(url: str) -> str:
-    scheme, _, rest = url.partition("://")
-    return f"{scheme}://{rest.rpartition('@')[2].partition('?')[0]}"
+def _check_url(url: object) -> None:
+    """Say now that a URL is none, and not its password."""
+    shown = repr(hidden(url) if isinstance(url, str) else url)
+    expected = 'expected "redis://host:6379/0", "rediss://…" or "unix:///path"'
+    said = f'Redis() got url={shown}, {expected}; write Redis("redis://localhost:6379/0")'
+    if not isinstance(url, str):
+        raise TypeError(said)
+    try:
+        redis.ConnectionPool.from_url(url)
+    except ValueError as error:
+        raise ValueError(said) from (error if hidden(url) == url else None)
 
 
 def _key(name: bytes, shard: str) -> bytes | None:

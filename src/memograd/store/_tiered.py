@@ -100,6 +100,11 @@ class Tiered(Store):
             raise ValueError(
                 "Tiered() got no stores, expected one or more, fast to slow; write Tiered(Memory(), Disk(path))"
             )
+        for store in stores:
+            if not isinstance(store, Store):  # pyright: ignore[reportUnnecessaryIsInstance]
+                raise TypeError(
+                    f"Tiered() got {store!r}, expected stores, fast to slow; write Tiered(Memory(), Disk(path))"
+                )
         self._tiers = [Tier(store) for store in stores]
         self._turns = Turns()
         self.lasting = any(store.lasting for store in stores)

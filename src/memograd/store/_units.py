@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from typing import TYPE_CHECKING
 
@@ -25,20 +26,41 @@ _SHOWN = (
 _NUMBER = re.compile(r"\s*([0-9][0-9_]*(?:\.[0-9]+)?|\.[0-9]+)\s*([a-zµ]*)\s*", re.IGNORECASE)
 
 
-def parse_bytes(size: int | str, name: str = "max_bytes") -> int:
+def parse_bytes(size: object, name: str = "max_bytes", *, who: str = "", at_least: int = 1) -> int:
     """Read a size: 2_000_000, "2MB", "2GiB".
 
     Args:
         size: bytes as a number, or text with a unit (kB, MB, GB, or k, M, G, of 1000; KiB, MiB, GiB of 1024).
         name: what it is the value of, for messages.
+        who: is asked, for messages.
+        at_least: the fewest bytes that make sense, 0 or 1.
+
+    Raises:
+        TypeError, ValueError: it is none; the message says what to write.
     """
-    expected = f'expected bytes as an int above 0 or text such as "2GiB" or "500MB"; write {name}="2GiB"'
-    if isinstance(size, bool) or not isinstance(size, (int, str)):  # pyright: ignore[reportUnnecessaryIsInstance]
-        raise TypeError(f"{name} got {size!r}, {expected}")
+    bytes_ = "bytes as an int above 0" if at_least else "0 or more bytes as an int"
+    said = f'{_got(who, name, size)}, expected {bytes_} or text such as "2GiB" or "500MB"; write {name}="2GiB"'
+    if isinstance(size, bool) or not isinstance(size, (int, str)):
+        raise TypeError(said)
     number = size if isinstance(size, int) else read(size, SIZES)
-    if number is None or int(number) <= 0:
-        raise ValueError(f"{name} got {size!r}, {expected}")
+    if number is None or not at_least <= number < math.inf:
+        raise ValueError(said)
     return int(number)
+
+
+def parse_seconds(seconds: object, name: str = "ttl", *, who: str = "") -> float:
+    """Read a length of time: 3600, "90s", "7d". The arguments, and what it raises, are as of `parse_bytes`."""
+    said = f'{_got(who, name, seconds)}, expected seconds above 0 or text such as "90s" or "7d"; write {name}="7d"'
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float, str)):
+        raise TypeError(said)
+    number = read(seconds, TIMES) if isinstance(seconds, str) else seconds
+    if number is None or not 0 < number < math.inf:
+        raise ValueError(said)
+    return float(number)
+
+
+def _got(who: str, name: str, value: object) -> str:
+    return f"{who}() got {name}={value!r}" if who else f"{name} got {value!r}"
 
 
 def read(text: str, units: Mapping[str, float]) -> float | None:
