@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from memograd.store._fields import greatest
@@ -219,7 +220,7 @@ class Store(ABC):
             sort: "saved" or "used" or "nbytes" or "hits" or "seconds" or "created": the greatest first; "" for any.
             limit: at most so many.
         """
-        yield from greatest(self.infos(), sort, limit)
+        yield from greatest(self.infos(), sort, limit) if sort else islice(self.infos(), limit)
 
     def count(self) -> int:
         """Count the entries."""
