@@ -40,7 +40,7 @@ class Memory:
         self.began.append(args)
         return await self.f(*args)
 
-    def put(self, args, value):
+    async def put(self, args, value):
         if self.keeps:
             self.store[args] = value
         return value if self.shares else MISSING

@@ -13,10 +13,12 @@ import tempfile
 import threading
 import time
 from datetime import datetime, timezone
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cloudpickle
+import numpy as np
 import pytest
 import torch
 from blake3 import blake3
@@ -27,6 +29,7 @@ from memograd import Memo, MemogradWarning, memo, subscribe
 from memograd._events import Miss, Refuse, Wait
 from memograd._far import Worth
 from memograd._key import Key
+from memograd.codec import encode
 from memograd.fingerprint._content import identify, writings_of_keys
 from memograd.store import Array, Entry, Memory, Null
 
@@ -105,17 +108,38 @@ def test_other_arguments_and_other_code_are_not_found():
     assert called() == 4
 
 
+def negated(x):
+    return slowly(-x)
+
+
 def test_functions_of_one_version_are_told_apart_by_name():
     store = Memory()
-
-    def other(x):
-        return slowly(-x)
-
     assert in_new_process(store, double, version="1")(1) == 2
-    assert in_new_process(store, other, version="1")(1) == -1
+    assert in_new_process(store, negated, version="1")(1) == -1
     assert in_new_process(store, double, version="2")(1) == 2
     assert in_new_process(store, double, version="1")(1) == 2
     assert called() == 3
+
+
+def scaled(k):
+    def f(x):
+        return slowly(x * k)
+
+    return f
+
+
+@pytest.mark.parametrize("make", [scaled, lambda k: lambda x: slowly(x * k), lambda k: partial(times, k)])
+def test_a_version_of_what_has_no_name_of_its_own_stays_in_memory(make):
+    store = Memory()
+    for k in (1, 2, 3):
+        f = in_new_process(store, make(k), version="1")
+        with pytest.warns(MemogradWarning, match="no name of its own"):
+            assert f(10) == 10 * k
+    assert store.count() == 0
+
+
+def times(k, x):
+    return slowly(k * x)
 
 
 def test_a_call_that_draws_is_found_by_the_state_of_the_stream_and_moves_it():
@@ -562,10 +586,10 @@ def test_a_key_is_digested_as_its_format_says():
     """docs/formats/key.md, by hand."""
     f = in_new_process(Memory(), double, version="7", salt="lab")
     python = f"{sys.implementation.cache_tag} {sys.byteorder}"
-    version = spelled(b"memograd key 1", f"{__name__}.double".encode(), b"7", b"('x',)", python.encode())
+    version = spelled(b"memograd key 1", f"{__name__}.double ".encode(), b"7", b"('x',)", python.encode())
     key = Key((f.cache_key(3).function, int, 3))
     key.function.state = (b"7", None)  # whatever torch's modes are here
-    expected = spelled(b"lab", version, b"." + marshal.dumps(3, 2))
+    expected = spelled(b"lab", b"", version, b"." + marshal.dumps(3, 2))
     assert far_of(f).digest(key) == xxh3_128_digest(expected)
 
 
@@ -580,7 +604,7 @@ def test_where_others_write_keys_are_digested_by_blake3(shared):
     f([1])
     (info,) = store.infos()
     far, key = far_of(f), f.cache_key([1])
-    chunks = spelled(b"", far.subject.written(key.function), b"c" + bytes(key[2]))
+    chunks = spelled(b"", b"", far.subject.written(key.function), b"c" + bytes(key[2]))
     digests = {True: blake3(chunks).digest(length=16), False: xxh3_128_digest(chunks)}
     assert info.key == digests[shared]
 
@@ -712,3 +736,123 @@ def test_a_disk_may_stand_before_what_is_shared(tmp_path):
 def test_what_is_no_store_is_refused_with_what_to_write(make, advice):
     with pytest.raises((TypeError, ValueError), match=re.escape(advice)):
         make()
+
+
+def drawn(n):
+    return slowly(n) + random.random()
+
+
+def test_a_draw_for_ever_is_given_to_those_alone_who_ask_for_one():
+    store = Memory()
+    random.seed(1)
+    frozen = in_new_process(store, drawn, rng="freeze")(1)
+    random.seed(2)
+    assert in_new_process(store, drawn, rng="freeze")(1) == frozen
+    assert in_new_process(store, drawn)(1) != frozen
+
+
+def test_who_computes_anew_does_so_for_those_who_read(tmp_path):
+    store, source = Memory(), tmp_path / "source"
+
+    def f():
+        slowly(0)
+        return source.read_text()
+
+    source.write_text("old")
+    in_new_process(store, f)()
+    source.write_text("new")
+    g = in_new_process(store, f, mode="refresh")
+    far_of(g).worth.reading = 10.0  # it is computed sooner than read
+    assert g() == "new"
+    assert in_new_process(store, f)() == "new"
+
+
+def test_a_part_of_an_argument_stays_in_memory_without_copies_too():
+    store = Memory()
+
+    def f(x):
+        slowly(0)
+        return x[0]
+
+    x = [[1], [2]]
+    with pytest.warns(MemogradWarning, match="part of the arguments"):
+        assert in_new_process(store, f, copy=False)(x) is x[0]
+    assert store.count() == 0
+
+
+@pytest.mark.parametrize(
+    "form",
+    [
+        ("value", 2, {"evil": ()}, {}),
+        ("value", 2, {"random": (3, b"abc", None)}, {}),
+        ("value", 2, {"torch": (b"abc",)}, {}),
+        ("value", 2, {"numpy.random": ("MT19937", bytes(2496), "uint32", 700, 0, 0.0)}, {}),
+        ("value", 2, {"numpy.random": ("MT19937", bytes(2496), "uint32", -1, 0, 0.0)}, {}),
+        ("value", 2, {}, {99: 1}),
+        ("value", 2, {}, {0: b"x"}),
+        ("signpost", ("evil",), ()),
+        ("signpost", ([1],), ()),
+        ("signpost", (), ([1],)),
+        ("signpost", (), ("evil",)),
+        ("graded", 2, 3),
+        ("signpost", 3, 4),
+        ("other", 1),
+        (),
+        7,
+    ],
+    ids=repr,
+)
+def test_an_entry_that_says_what_it_may_not_costs_a_computation(form):
+    np.random.rand()
+    store, states = Memory(), (random.getstate(), torch.get_rng_state(), np.random.get_state()[1].tobytes())
+    in_new_process(store, double)(1)
+    (info,) = store.infos()
+    store.put(info.key, Entry(info.about, encode(form)))
+    f = in_new_process(store, double)
+    assert f(1) == f(1) == 2
+    assert called() == 2
+    assert (random.getstate(), np.random.get_state()[1].tobytes()) == (states[0], states[2])
+    assert torch.equal(torch.get_rng_state(), states[1])
+
+
+def test_functions_of_plain_arguments_step_aside_from_a_store_too():
+    f = in_new_process(Memory(), double)
+    f(1)
+    assert f.stats().seconds.compute > 0
+
+
+def forked(n):
+    with torch.random.fork_rng():
+        return slowly(torch.rand(n))
+
+
+def test_a_draw_that_puts_the_stream_back_is_one_of_its_state():
+    store = Memory()
+    for wrap in (in_new_process, lambda _, f: memo(f)):
+        values = []
+        for seed in (0, 1, 0):
+            torch.manual_seed(seed)
+            values.append(wrap(store, forked)(3))
+            assert torch.equal(torch.get_rng_state(), torch.manual_seed(seed).get_state())
+        assert torch.equal(values[0], values[2])
+        assert not torch.equal(values[0], values[1])
+
+
+LAZY = """
+import sys, time
+import numpy as np
+from memograd import Memo
+assert "numpy.random" not in sys.modules
+@Memo(sys.argv[1])
+def f(n):
+    time.sleep(0.01)
+    return np.random.rand(n).tolist()
+print(f(1), f(1), f(1))
+"""
+
+
+def test_a_stream_that_is_loaded_by_the_call_is_not_remembered(tmp_path):
+    command = [sys.executable, "-W", "error", "-c", LAZY, str(tmp_path / "store")]
+    outputs = {subprocess.run(command, check=True, capture_output=True, text=True).stdout for _ in range(2)}
+    assert len(outputs) == 2
+    assert all(len(set(output.split())) == 3 for output in outputs)

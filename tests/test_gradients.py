@@ -360,7 +360,7 @@ def ran_with(f, *, tried):
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         for n in range(10):
-            counted(ones() * 1, n if tried else 10)
+            counted(ones() * 1, torch.tensor(n if tried else 10))
     return len(ran)
 
 
@@ -410,3 +410,327 @@ def test_results_that_are_kept_make_no_call_slower():
     f(x, 301)
     assert len(kept) == 300
     assert list(lives._turns)[: 300 - 8] == before[8:]  # few are looked at, in turns
+
+
+def test_a_flag_that_leads_elsewhere_is_tried_for_itself():
+    ran = []
+
+    @Memo()(version="1")
+    def f(x, on):
+        ran.append(on)
+        return Out(x * 2) if on else x * 2
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for n in range(10):
+            f(ones() * (n + 1), on=n > 4)
+    assert len(ran) == 10
+
+
+def checkpointed(f, x):
+    return torch.utils.checkpoint.checkpoint(f, x, use_reentrant=False)
+
+
+CHECKPOINTS = {
+    "within": lambda w, g: w(lambda a: g(a) + checkpointed(lambda b: g(b).exp(), a)),
+    "within, first": lambda w, g: w(lambda a: checkpointed(lambda b: g(b).exp(), a) + g(a)),
+    "before": lambda _, g: lambda a: checkpointed(g, a) + g(a),
+    "after": lambda _, g: lambda a: g(a) + checkpointed(g, a),
+    "around": lambda w, g: lambda a: w(lambda b: checkpointed(g, b))(a) + g(a),
+    "in order": lambda _, g: lambda a: next(p + o for p in [checkpointed(g, a)] for o in [g(a)]),
+}
+
+
+@pytest.mark.parametrize("case", CHECKPOINTS)
+@pytest.mark.parametrize("leaf", [True, False])
+@pytest.mark.filterwarnings("ignore::memograd.MemogradWarning")
+def test_a_graph_is_given_to_no_checkpoint(case, leaf):
+    def run(w):
+        f, x = CHECKPOINTS[case](w, w(lambda a: a.tanh())), ones(2)
+        for _ in range(3):
+            f(x if leaf else x * 1).sum().backward()
+        return x.grad
+
+    torch.testing.assert_close(run(Memo()(always=True)), run(lambda f: f))
+
+
+class Features(nn.Module):
+    """Keeps what it has computed while it trains."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear, self.norm, self.aux = nn.Linear(2, 2), nn.BatchNorm1d(2), None
+
+    def forward(self, a):
+        h = self.linear(a)
+        if self.training:
+            self.aux = h
+        return self.norm(h).exp()
+
+
+@pytest.mark.filterwarnings("ignore::memograd.MemogradWarning")
+def test_a_module_that_trains_after_it_was_looked_at_has_the_plain_gradients():
+    def run(w):
+        torch.manual_seed(0)
+        net, enc, x = Features(), nn.Linear(2, 2), torch.randn(4, 2)
+        f, found = w(net), []
+        for training in (False, False, True, True):
+            net.train(training)
+            h = enc(x)
+            (f(h).sum() + h.pow(2).sum() + (net.aux.sum() if training else 0)).backward()
+            found.append(enc.weight.grad.clone())
+        return [*found, net.norm.num_batches_tracked, net.norm.running_mean]
+
+    torch.testing.assert_close(run(Memo()(always=True)), run(lambda f: f))
+
+
+def written(a, buf, on):
+    if on:
+        buf.copy_(a * 2)
+    return a.sin()
+
+
+def noted(a, buf, on):
+    if not on:
+        return a.sin()
+    buf.add_(1)
+    y = a.sin()
+    y.tag = "features"
+    return y
+
+
+def wrapped(a, buf, on):
+    if on:
+        buf.add_(1)
+    return Out(a.sin()) if on else a.sin()
+
+
+def raised(a, buf, on):
+    if on:
+        buf.add_(1)
+        a.mul_(2)
+    return a.sin()
+
+
+def value_of(o):
+    return o.value if isinstance(o, Out) else o
+
+
+@pytest.mark.parametrize("f", [written, noted, wrapped, raised])
+@pytest.mark.filterwarnings("ignore::memograd.MemogradWarning")
+def test_what_a_flag_turns_on_leaves_what_the_plain_call_leaves(f):
+    def run(w):
+        g, x, found = w(f), ones(2), []
+        g(x * 2, torch.zeros(2), False)
+        for _ in range(3):
+            buf, h = torch.zeros(2), x * 3
+            o = value_of(g(h, buf, True))
+            found += [*torch.autograd.grad((o + buf + h).sum(), x), buf.detach(), h.detach()]
+        return found
+
+    torch.testing.assert_close(run(Memo()(always=True)), run(lambda f: f))
+
+
+@pytest.mark.parametrize("f", [noted, wrapped])
+@pytest.mark.filterwarnings("ignore::memograd.MemogradWarning")
+def test_what_the_data_turn_on_has_its_gradient_and_runs_once(f):
+    def run(w):
+        g, x, found = w(f), ones(2), []
+        g(x * 2, torch.zeros(2), torch.tensor(False))
+        for _ in range(3):
+            buf, h = torch.zeros(2), x * 3
+            o = g(h, buf, torch.tensor(True))
+            found += [*torch.autograd.grad((value_of(o) + h).sum(), x), buf, getattr(o, "tag", "")]
+        return found
+
+    memoized, plain = run(Memo()(always=True)), run(lambda f: f)
+    assert all(
+        torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b for a, b in zip(memoized, plain, strict=True)
+    )
+
+
+class Counts(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.n, self.log = 0, []
+
+    def forward(self, a, on):
+        if on:
+            self.n += 1
+            self.log.append(a.detach())
+            return Out(a.sin() * self.n)
+        return a.sin()
+
+
+def appends(a, log, _, on):
+    if on:
+        log.append(a * 2)
+    return a.sin()
+
+
+def draws(a, _, g, on):
+    y = a * torch.rand(2, generator=g)
+    return Out(y) if on else y
+
+
+@pytest.mark.parametrize("on", [bool, torch.tensor])
+@pytest.mark.parametrize("f", [appends, draws])
+@pytest.mark.filterwarnings("ignore::memograd.MemogradWarning")
+def test_effects_on_arguments_are_those_of_one_run(f, on):
+    def run(w):
+        g, x, log, generator = w(f), ones(2), [], torch.Generator().manual_seed(1)
+        g(x * 2, [], generator, on(False))
+        y = value_of(g(x * 3, log, generator, on(True)))
+        for part in log:
+            y = y + part
+        return [*torch.autograd.grad(y.sum(), x), len(log), torch.rand(2, generator=generator)]
+
+    torch.testing.assert_close(run(Memo()(always=True)), run(lambda f: f))
+
+
+@pytest.mark.parametrize("on", [bool, torch.tensor])
+@pytest.mark.filterwarnings("ignore::memograd.MemogradWarning")
+def test_effects_on_a_module_are_those_of_one_run(on):
+    def run(w):
+        net, x = Counts(), ones(2)
+        f = w(net)
+        f(x * 2, on(False))
+        y = f(x * 3, on(True)).value
+        return [*torch.autograd.grad(y.sum(), x), net.n, len(net.log)]
+
+    torch.testing.assert_close(run(Memo()(always=True)), run(lambda f: f))
+
+
+@pytest.mark.parametrize("on", [bool, torch.tensor])
+def test_an_error_of_the_users_runs_the_body_once_a_call(on):
+    p, ran = nn.Parameter(torch.ones(2)), []
+
+    @Memo()(version="1")
+    def f(a, on):
+        ran.append(1)
+        if on:
+            p.add_(1)
+        return a * p
+
+    f(ones(2) * 2, on(False))
+    for _ in range(3):
+        with pytest.raises(RuntimeError, match="a leaf Variable that requires grad"):
+            f(ones(2) * 3, on(True))
+    assert len(ran) == 4
+
+
+@pytest.mark.filterwarnings("ignore::memograd.MemogradWarning")
+def test_weights_that_torch_caches_have_the_plain_gradients():
+    from torch.nn.utils import parametrizations, parametrize
+
+    def run(w):
+        torch.manual_seed(0)
+        layer, x, found = parametrizations.weight_norm(nn.Linear(2, 2)), torch.ones(1, 2, requires_grad=True), []
+        f = w(lambda a: layer(a))
+        for _ in range(2):
+            with parametrize.cached():
+                y = f(x) + f(x * 2)
+                found += torch.autograd.grad(y.sum(), x)
+                del y
+        for _ in range(2):
+            with parametrize.cached():
+                layer(x * 3)
+                y = f(x)
+                found += torch.autograd.grad(y.sum(), x)
+                del y
+        return found
+
+    torch.testing.assert_close(run(Memo()(always=True)), run(lambda f: f))
+
+
+def test_signatures_are_bounded(monkeypatch):
+    from memograd import _gradients
+
+    monkeypatch.setattr(_gradients, "_MOST", 3)
+    f, x = Memo()(lambda x, n: x * n), ones(2)
+    for n in range(10):
+        f(x * 1, n)
+    assert 0 < len(f.cache_clear.__self__._recall.gradients.tried) <= 3
+
+
+def hook_on_a_weight(layer, _, __):
+    layer.weight.register_hook(lambda grad: grad * 3)
+
+
+def hook_that_steps(layer, _, __):
+    def double(weight):
+        weight.grad.mul_(2)
+
+    layer.weight.register_post_accumulate_grad_hook(double)
+
+
+def hook_on_an_argument(_, h, __):
+    h.register_hook(lambda grad: grad * 3)
+
+
+def note_on_an_argument(_, h, x):
+    h.tag = x.tag = "features"
+
+
+def frozen_weights(layer, _, __):
+    layer.requires_grad_(requires_grad=False)
+
+
+def thawed_data(_, __, x):
+    x.requires_grad_()
+
+
+AFTERWARDS = [
+    hook_on_a_weight,
+    hook_that_steps,
+    hook_on_an_argument,
+    note_on_an_argument,
+    frozen_weights,
+    thawed_data,
+]
+
+
+@pytest.mark.parametrize("change", AFTERWARDS)
+def test_what_is_put_on_a_tensor_after_a_hit_is_as_in_the_plain_program(change):
+    def run(w):
+        layer, weight = nn.Linear(2, 2), torch.ones(1, 2, requires_grad=True)
+        nn.init.ones_(layer.weight)
+        nn.init.ones_(layer.bias)
+        f, found = w(lambda layer, h, x: layer(h) * x), []
+        for change_it in (False, False, True):
+            h, x = weight * 3, torch.ones(1, 2)
+            y = f(layer, h, x)
+            if change_it:
+                change(layer, h, x)
+            y.sum().backward()
+            found += [layer.weight.grad.clone(), weight.grad.clone(), layer.weight.requires_grad, vars(h), x.grad]
+            del y
+            gc.collect()
+        return found, getattr(f, "cache_info", int)()
+
+    (memoized, info), (plain, _) = run(Memo()), run(lambda f: f)
+    assert info.hits == 2
+    for a, b in zip(memoized, plain, strict=True):
+        assert torch.equal(a, b) if isinstance(a, torch.Tensor) else a == b
+
+
+def test_an_argument_that_has_lost_its_graph_raises():
+    f = Memo()(lambda h: h.exp().sum())
+    f(ones(2) * 3)
+    gc.collect()
+    h = ones(2) * 3
+    y = f(h)
+    h.detach_()
+    with pytest.raises(RuntimeError, match="would be another call by now"):
+        y.backward()
+
+
+def test_a_list_that_is_longer_by_now_raises():
+    f = Memo()(lambda x, factors: (x * sum(factors)).sum())
+    factors = [1, 2]
+    f(ones(2), factors)
+    gc.collect()
+    y = f(ones(2), factors)
+    factors.append(3)
+    with pytest.raises(RuntimeError, match="would be another call by now"):
+        y.backward()

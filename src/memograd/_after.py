@@ -93,6 +93,9 @@ class After:
         argument = before.changed_argument()
         if argument:
             return f"changes its argument {argument}", []
+        modes = before.changed_modes()
+        if modes:
+            return f"changes torch's modes ({', '.join(modes)})", []
         flight = here.flight
         # A recursion's own changes of what it reads are looked at where it began.
         top = flight is None or flight.subject is not self._subject

@@ -14,13 +14,16 @@ Each loop is by itself; outside of asyncio's loops (trio's, say) calls are remem
 from __future__ import annotations
 
 import sys
+from _thread import allocate_lock
 from contextlib import nullcontext, suppress
 from contextvars import ContextVar, copy_context
+from functools import partial
 from types import coroutine
 from typing import TYPE_CHECKING, Any
 
 from memograd._ambient._surroundings import modes_now
 from memograd._events import Wait, listeners, tell
+from memograd._held import leases_held
 from memograd._key import MISSING
 
 if TYPE_CHECKING:
@@ -31,6 +34,7 @@ if TYPE_CHECKING:
 
     from memograd._ambient._torch import Modes
     from memograd._far import Far
+    from memograd._held import Held
     from memograd._key import Key
 
     Place: TypeAlias = tuple[AbstractEventLoop, Hashable]
@@ -55,6 +59,7 @@ class Running:
 
 # Inside which call in progress this code runs, in whatever task.
 _inside: ContextVar[Running | None] = ContextVar("memograd", default=None)
+_OURS: tuple[ContextVar[Any], ...] = _inside, leases_held
 
 
 class AsyncFlight:
@@ -68,7 +73,7 @@ class AsyncFlight:
         ...     print("computed")
         ...     return 42
         >>> async def main():
-        ...     def put(value):
+        ...     async def put(value):
         ...         seen["key"] = value
         ...         return value
         ...     calls = (flight.answer("key", lambda: seen.get("key", MISSING), compute, put) for _ in range(3))
@@ -88,7 +93,7 @@ class AsyncFlight:
         key: Hashable,
         look: Callable[[], Any],
         compute: Callable[[], Awaitable[Any]],
-        put: Callable[[Any], Any],
+        put: Callable[[Any], Awaitable[Any]],
         take: Callable[[Any], Any] = lambda shared: shared,
     ) -> Any:
         """Answer a call: from the store, from a call in progress, else by computing.
@@ -119,7 +124,9 @@ class AsyncFlight:
         value = MISSING if running.shared is MISSING else take(running.shared)
         return await _alone(compute, put) if value is MISSING else value
 
-    async def first(self, place: Place, compute: Callable[[], Awaitable[Any]], put: Callable[[Any], Any]) -> Any:
+    async def first(
+        self, place: Place, compute: Callable[[], Awaitable[Any]], put: Callable[[Any], Awaitable[Any]]
+    ) -> Any:
         """Begin a call in a task of its own, and wait for it."""
         before, running = copy_context(), Running()
         running.task = place[0].create_task(_run(running, compute, put, modes_now()))
@@ -187,6 +194,27 @@ async def beside(f: Callable[..., Any], *args: Any) -> Any:
     return await asyncio.to_thread(f, *args)
 
 
+async def to_its_end(f: Callable[..., Any], *args: Any) -> Any:
+    """Call something as `beside` does: also when who waits for it is cancelled it is called, and goes on to its end."""
+    ending = _sent(f, *args)
+    if ending is None:
+        return f(*args)
+    import asyncio
+
+    return await asyncio.shield(ending)
+
+
+def _sent(f: Callable[..., Any], *args: Any) -> Awaitable[Any] | None:
+    """Have something called in another thread; None where there is no loop that has one, any more."""
+    loop = _loop()
+    if loop is None:
+        return None
+    try:
+        return loop.run_in_executor(None, partial(copy_context().run, f, *args))
+    except RuntimeError:
+        return None
+
+
 class AsyncLease:
     """The lease of one call of an async function: waited for without holding up the loop, and given back.
 
@@ -197,11 +225,13 @@ class AsyncLease:
         found: what was given was stored by another.
     """
 
-    __slots__ = ("_far", "_lease", "found")
+    __slots__ = ("_closed", "_far", "_lease", "_lock", "found")
 
     def __init__(self, far: Far | None) -> None:
         self._far = far
-        self._lease: Any = None
+        self._lease: Held | None = None
+        self._lock = allocate_lock()
+        self._closed = False
         self.found = False
 
     async def wait(self, key: Key) -> Any:
@@ -212,32 +242,54 @@ class AsyncLease:
 
         pauses = self._far.pauses(key)
         while True:
-            found, self._lease = await beside(self._far.attempt, key)
-            pause = 0.0 if found is not MISSING or self._lease is not None else next(pauses, 0.0)
+            found = await beside(self._attempt, self._far, key)
+            lease = self._lease
+            pause = 0.0 if found is not MISSING or lease is not None else next(pauses, 0.0)
             if not pause:
+                if lease is not None:
+                    lease.enter(task=True)
                 return found
             await asyncio.sleep(pause)
 
+    def _attempt(self, far: Far, key: Key) -> Any:
+        """Try to take the lease. When that is done nobody may wait for it any more: then it is given back at once."""
+        found, lease = far.attempt(key)
+        with self._lock:
+            if not self._closed:
+                self._lease, lease = lease, None
+        far.release(lease)
+        return found
+
     def release(self) -> None:
-        """Give the lease back."""
+        """Give the lease back, also one that is still to come; a second time this does nothing."""
+        with self._lock:
+            lease, self._lease, self._closed = self._lease, None, True
         if self._far is not None:
-            self._far.release(self._lease)
+            self._far.release(lease)
+
+    def let_go(self) -> None:
+        """Give the lease back as `release` does, without waiting for it."""
+        lease = self._lease
+        if lease is not None:
+            lease.leave()
+        if lease is None or not lease.live or _sent(self.release) is None:
+            self.release()
 
 
-async def _alone(compute: Callable[[], Awaitable[Any]], put: Callable[[Any], Any]) -> Any:
+async def _alone(compute: Callable[[], Awaitable[Any]], put: Callable[[Any], Awaitable[Any]]) -> Any:
     value = await compute()
-    put(value)
+    await put(value)
     return value
 
 
 async def _run(
-    running: Running, compute: Callable[[], Awaitable[Any]], put: Callable[[Any], Any], modes: Modes | None
+    running: Running, compute: Callable[[], Awaitable[Any]], put: Callable[[Any], Awaitable[Any]], modes: Modes | None
 ) -> Any:
     """Compute a call and remember its result."""
     _inside.set(running)
     try:
         value = await in_modes(modes, compute())
-        running.shared = put(value)
+        running.shared = await put(value)
         return value
     finally:
         running.context = copy_context()
@@ -297,5 +349,5 @@ def _leads_to(running: Running, inside: Running) -> bool:
 def _adopt(before: Context, after: Context | None) -> None:
     """Set for the caller what a call has set."""
     for variable, value in () if after is None else after.items():
-        if variable is not _inside and before.get(variable, MISSING) is not value:
+        if variable not in _OURS and before.get(variable, MISSING) is not value:
             variable.set(value)

@@ -6,14 +6,14 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 from memograd._ambient._surroundings import modes_now
-from memograd._async import AsyncFlight, AsyncLease, beside, in_modes
+from memograd._async import AsyncFlight, AsyncLease, beside, in_modes, to_its_end
 from memograd._before import Before
 from memograd._errors import NoIdentityError
 from memograd._key import MISSING
 from memograd._single import ALONE, Turn
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from memograd._key import Key
     from memograd._recall import Recall
@@ -80,15 +80,27 @@ class _Awaited:
                 self.before.began = perf_counter()
                 value = await in_modes(self.modes, self.recall.f(*self.args, **self.kwargs))
         except BaseException:
-            self.lease.release()
+            self.lease.let_go()
             raise
         return value
 
-    def put(self, value: Any) -> Any:
+    async def put(self, value: Any) -> Any:
         """Remember a computed result; give what others may be given, MISSING if it serves this caller alone."""
-        turn = Turn()
+        turn, store = Turn(), None
         turn.value = ALONE
-        if not self.lease.found:
-            self.recall.put(None, self.before, value, turn, among_tasks=True)
-        self.lease.release()
+        try:
+            if not self.lease.found:
+                store = self.recall.put(None, self.before, value, turn, among_tasks=True)
+        finally:
+            if store is None:
+                self.lease.let_go()
+        if store is not None:
+            await to_its_end(self.settle, store)
         return MISSING if turn.value is ALONE else turn.value
+
+    def settle(self, store: Callable[[], None]) -> None:
+        """Do what waits for the store, and let others compute."""
+        try:
+            store()
+        finally:
+            self.lease.release()

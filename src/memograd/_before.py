@@ -6,7 +6,8 @@ import threading
 import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from memograd._ambient._streams import read_generators, read_streams
+from memograd._ambient._streams import loaded_streams, read_generators, read_streams
+from memograd._ambient._surroundings import modes_changed, modes_now
 from memograd._key import CONTENT, is_log
 from memograd.fingerprint._content import identify
 from memograd.fingerprint._form import Unidentified
@@ -48,6 +49,8 @@ class Before:
     __slots__ = (
         "_code",
         "_generators",
+        "_loaded",
+        "_modes",
         "_others",
         "_reads",
         "_streams",
@@ -74,6 +77,8 @@ class Before:
             self._witness = _witness(looked_at, subject, cells) if seen else None
             self._generators = read_generators(values)
             self._streams = read_streams() if subject.draws or self._witness is not None else {}
+            self._loaded = loaded_streams()
+            self._modes = modes_now()
             self._others = _clocks()
         self.began = time.perf_counter()
 
@@ -84,7 +89,8 @@ class Before:
 
     def has_read_more(self) -> bool:
         """Tell whether the call has brought in code that was not known before it."""
-        return self._subject.open and self._subject.code() != self._code
+        # Nobody knows where a stream stood before its library was loaded.
+        return self._subject.open and (self._subject.code() != self._code or self._loaded != loaded_streams())
 
     def changed_argument(self) -> str | None:
         """Name an argument that is not what it was, or the part of it."""
@@ -104,6 +110,10 @@ class Before:
                 (found.logs if plain else found.others).append(name)
         return found
 
+    def changed_modes(self) -> list[str]:
+        """Name the modes of torch that are not what they were."""
+        return modes_changed(self._modes) if self.watched else []
+
     def _still(self, value: object, cell: object) -> bool:
         try:
             return identify(value, self._subject.writings[1]) == cell
@@ -111,7 +121,9 @@ class Before:
             return False
 
     def drawn(self) -> dict[str, State]:
-        """Give the streams that have moved, as they were before."""
+        """Give the streams that have moved, or may have been looked at, as they were before."""
+        if self._subject.peeks and self.watched:
+            return self._streams
         after = read_streams() if self.watched and self._streams else {}
         return {name: state for name, state in self._streams.items() if after.get(name) != state} if after else {}
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from memograd._ambient._streams import read_streams, set_generators, set_streams
+from memograd._ambient._streams import are_generators, are_states, read_streams, set_generators, set_streams
 from memograd._key import CONTENT, Function, Key
 from memograd.fingerprint._content import identify
 
@@ -21,11 +21,16 @@ if TYPE_CHECKING:
 
 
 class Drawn:
-    """A result, and where the call that gave it left the streams, and the generators among its arguments."""
+    """A result, and where the call that gave it left the streams, and the generators among its arguments.
 
-    __slots__ = ("after", "generators", "value")
+    Attributes:
+        sound: whether streams can be left there; of what was read from a store that is yet to be seen.
+    """
 
-    def __init__(self, value: Any, after: dict[str, State], generators: dict[int, Any]) -> None:
+    __slots__ = ("after", "generators", "sound", "value")
+
+    def __init__(self, value: Any, after: dict[str, State], generators: dict[int, Any], *, sound: bool = True) -> None:
+        self.sound = sound
         self.value = value
         self.after = after
         self.generators = generators
@@ -65,10 +70,15 @@ class Draws:
         states = read_streams(names)
         return self._full(base, states)
 
-    def move(self, remembered: Drawn, values: Sequence[Any]) -> None:
-        """Move streams and generators as the call has moved them."""
+    def move(self, remembered: Drawn, values: Sequence[Any]) -> bool:
+        """Move streams and generators as the call has moved them; tell whether that can be."""
+        if not remembered.sound:
+            remembered.sound = are_states(remembered.after) and are_generators(values, remembered.generators)
+        if not remembered.sound:
+            return False
         set_streams(remembered.after)
         set_generators(values, remembered.generators)
+        return True
 
     def beside(self, aside: Callable[[], Any], call: Callable[[], Any]) -> tuple[Any, Any]:
         """Make a call that leaves no trace in the streams, from the same states as another that does."""

@@ -11,13 +11,16 @@ import time
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
+from memograd._ambient._streams import are_streams
 from memograd._copies._keep import Unkeepable, keep
 from memograd._copies._kept import Kept, Once
 from memograd._deep._flight import here
 from memograd._draws import Drawn, Signpost
 from memograd._events import Wait, listeners, tell
 from memograd._gradients import Graded
+from memograd._held import Held, held_by_thread, is_inside
 from memograd._key import CONTENT, MISSING
+from memograd._single import LOOK_UP, Watch
 from memograd._subject import digest_for, full_name, joined
 from memograd.fingerprint._digest import hash_of
 from memograd.fingerprint._form import marshalled
@@ -29,11 +32,14 @@ if TYPE_CHECKING:
     from memograd._options import Options
     from memograd._subject import Subject
     from memograd._voice import Voice
-    from memograd.store import About, Entry, Info, Lease, Store
+    from memograd.store import About, Entry, Info, Store
 
 # Bytes from which on a result that is mapped from a file is mapped anew at each hit, and not kept in memory.
 MAPPED = 1 << 20
-PATIENCE = 600.0  # seconds to wait at most for another process, or host, that computes
+# Seconds to wait at most for another process, or host, that computes: of a function that was not computed here yet, and
+# of any other, of which it is ten times as long as its longest call if that is more.
+PATIENCE_AT_FIRST = 600.0
+PATIENCE = 60.0
 _PAUSES = 0.001, 0.1  # seconds between two looks while waiting, at first and at most
 _MODULES = "memograd._module"
 _LOOK_AGAIN = 32  # calls of a function that is computed sooner than it is read, until one is looked for again
@@ -42,11 +48,20 @@ _LOOK_AGAIN = 32  # calls of a function that is computed sooner than it is read,
 class _Nobody:
     """In place of a lease where nobody else computes."""
 
+    live = False
+
+    def enter(self, *, task: bool = False) -> None:
+        """Do nothing."""
+
+    def leave(self) -> None:
+        """Do nothing."""
+
     def release(self) -> None:
         """Do nothing."""
 
 
 NOBODY: Any = _Nobody()
+PART = "the result is, or has, a part of the arguments"
 
 
 class Far:
@@ -76,7 +91,12 @@ class Far:
         """Tell whether to ask the store: not within a recursion of the function, nor where computing is quicker."""
         flight = here.flight
         within = flight is not None and flight.subject is self.subject
-        return not within and (self.options.always or self.worth.looks())
+        return not within and (self._always or self.worth.looks())
+
+    @property
+    def _always(self) -> bool:
+        # Who computes anew does so for those who read what is stored.
+        return self.options.always or not self.options.mode.looks
 
     def digest(self, key: Key) -> bytes | None:
         """Digest a key; None where a part of it stands for itself, in this process."""
@@ -87,7 +107,11 @@ class Far:
         return digest
 
     def _digest(self, key: Key) -> bytes | None:
-        chunks = [self.options.salt.encode(), self.subject.written(key.function)]
+        if not self.subject.has_name:
+            return None
+        # What was drawn for ever is none of those who draw anew.
+        frozen = b"freeze" if self.options.rng == "freeze" else b""
+        chunks = [self.options.salt.encode(), frozen, self.subject.written(key.function)]
         for kind, part in zip(key[1::2], key[2::2], strict=True):
             if kind is not CONTENT:
                 chunks.append(b"." + marshalled(part))
@@ -141,23 +165,23 @@ class Far:
         if digest is None:
             self.say_unkeyed(key)
         elif data is None:
-            self.stays(key, "the result is, or has, a part of the arguments")
+            self.stays(key, PART)
         elif self.takes(seconds):
             return self.give(digest, data, lambda: self._about(key, seconds)) >= MAPPED and self.store.maps
         return False
 
     def takes(self, seconds: float) -> bool:
         """Tell whether to store what took so long to compute."""
-        return self.options.always or self.worth.takes(seconds)
+        return self._always or self.worth.takes(seconds)
 
     def say_unkeyed(self, key: Key) -> None:
         """Say that a key has no digest."""
-        self.stays(key, "a part of the key stands for itself, in this process")
+        self.stays(key, self._unkeyed())
 
     def explain(self, key: Key) -> str:
         """Say whether a result is stored, and if it is not, what may be the reason."""
         if self.digest(key) is None:
-            return "in memory alone: a part of the key stands for itself, in this process"
+            return f"in memory alone: {self._unkeyed()}"
         if self.contains(key):
             return "has it"
         if not self.options.always and not self.worth.pays:
@@ -175,6 +199,11 @@ class Far:
             self._signed.add(base)
             leads = _pointing(streams, effects)
             self.give(digest, ("signpost", tuple(streams), tuple(effects)), lambda: self._about(base, 0.0, leads))
+
+    def _unkeyed(self) -> str:
+        if not self.subject.has_name:
+            return "version= is said of what has no name of its own; leave it out, or write a def of a module"
+        return "a part of the key stands for itself, in this process"
 
     def give(self, digest: bytes, data: tuple[Any, ...], about: Callable[[], About]) -> int:
         """Give a result to the store, in the form that `_as_data` has made; count the bytes that it took."""
@@ -198,7 +227,7 @@ class Far:
         expires = None if ttl is None else now + ttl
         return About(self.name, repr(key) + more, key.texts, seconds, now, expires, tags=self.options.tags)
 
-    def wait(self, key: Key) -> tuple[Any, Lease | None]:
+    def wait(self, key: Key) -> tuple[Any, Held | None]:
         """Take the lease of a key, or wait for whoever has it; look again then.
 
         Returns:
@@ -209,6 +238,8 @@ class Far:
             found, lease = self.attempt(key)
             pause = 0.0 if found is not MISSING or lease is not None else next(pauses, 0.0)
             if not pause:
+                if lease is not None:
+                    lease.enter()
                 return found, lease
             time.sleep(pause)
 
@@ -216,32 +247,50 @@ class Far:
         """Say how long to pause between attempts, until it is time to compute beside whoever has the lease."""
         if listeners:
             tell(Wait(key))
-        until, (pause, last) = monotonic() + PATIENCE, _PAUSES
-        while monotonic() < until:
+        until, (pause, last) = monotonic() + self.worth.patience, _PAUSES
+        stands = self.standing(self.digest(key))
+        while monotonic() < until and not next(stands):
             yield pause
             pause = min(1.5 * pause, last)
 
-    def attempt(self, key: Key) -> tuple[Any, Lease | None]:
+    def standing(self, digest: bytes | None) -> Iterator[bool]:
+        """Tell, as often as it is asked, whether the thread of this process that has the lease stands still for long.
+
+        It may wait for this one, which it has begun. See `memograd._single` NOTE [turns] 5.
+        """
+        watch, seen, again = Watch(), None, 0.0
+        while True:
+            held = None if digest is None or monotonic() < again else held_by_thread(digest)
+            if held is not None and held.owner:
+                watch, seen, again = watch if held is seen else Watch(), held, monotonic() + LOOK_UP
+                watch.look_at(held)
+            yield watch.has_seen_enough
+
+    def attempt(self, key: Key) -> tuple[Any, Held | None]:
         """Take the lease of a key, or see whether it is needed no more: give what is stored, and the lease.
 
-        Neither, and another has it. Where there is nobody to agree with, the lease is `NOBODY`.
+        Neither, and another has it. Where there is nobody to agree with, the lease is `NOBODY`: so it is where who asks
+        has it already, as two wrappers of one function have one digest.
         """
+        held: Held | None = None
         try:
             digest = self.digest(key) if self.serves else None
             if digest is None:
                 return MISSING, NOBODY
             lease = self.store.lease(digest)
+            held = None if lease is None else Held(digest, lease)
             # Before there was a lease, another may have computed it.
-            found = self.find(key) if lease is None or self.store.contains(digest) else MISSING
+            found = self.find(key) if held is None or self.store.contains(digest) else MISSING
         except Exception as error:  # noqa: BLE001 - as above
             self.failed("take a lease of", error)
+            self.release(held)
             return MISSING, NOBODY
         if found is MISSING or isinstance(found, Signpost):
-            return MISSING, lease
-        self.release(lease)
+            return MISSING, NOBODY if held is None and is_inside(digest) else held
+        self.release(held)
         return found, None
 
-    def release(self, lease: Lease | None) -> None:
+    def release(self, lease: Held | None) -> None:
         """Give a lease back."""
         try:
             if lease is not None:
@@ -298,10 +347,11 @@ class Worth:
         reading: seconds that a look takes.
     """
 
-    __slots__ = ("_computing", "_passed", "reading")
+    __slots__ = ("_computing", "_longest", "_passed", "reading")
 
     def __init__(self) -> None:
         self._computing: float | None = None
+        self._longest = 0.0
         self.reading = 20e-6
         self._passed = 0
 
@@ -309,6 +359,11 @@ class Worth:
     def pays(self) -> bool:
         """Whether computing takes longer than reading."""
         return self._computing is None or self._computing > self.reading
+
+    @property
+    def patience(self) -> float:
+        """Seconds to wait at most for another who computes."""
+        return max(PATIENCE, 10 * self._longest) if self._longest else PATIENCE_AT_FIRST
 
     def looks(self) -> bool:
         """Tell whether to look for a result: where computing takes longer, and else now and then."""
@@ -319,6 +374,7 @@ class Worth:
 
     def note_computed(self, seconds: float) -> None:
         """Note what a result took to compute."""
+        self._longest = max(self._longest, seconds)
         self._computing = seconds if self._computing is None else 0.9 * self._computing + 0.1 * seconds
 
     def note_read(self, seconds: float) -> None:
@@ -352,6 +408,8 @@ def _as_kept(form: str, value: Any, rest: Sequence[Any], maps: bool, *, copy: bo
     """Make of what was read what is kept in memory. Raises `TypeError`, `ValueError` for what is none of ours."""
     if form == "signpost":
         (effects,) = rest
+        if not are_streams(value) or not all(isinstance(path, str) for path in effects):
+            raise ValueError("a signpost that leads nowhere")
         return Signpost(tuple(value), tuple(effects))
     made: Any
     if form == "graded":
@@ -366,4 +424,4 @@ def _as_kept(form: str, value: Any, rest: Sequence[Any], maps: bool, *, copy: bo
     if not rest:
         return made
     after, generators = rest
-    return Drawn(made, dict(after), dict(generators))
+    return Drawn(made, dict(after), dict(generators), sound=False)

@@ -18,13 +18,14 @@ from memograd.fingerprint._form import PLAIN
 from memograd.store._size import size_of
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     from memograd._key import Key
     from memograd._replay import Lives, Plan, Recorded, Recording
 
 # What takes more is stored when it is computed a second time: in a training loop, where weights change, nothing is.
 AT_ONCE = 1 << 20  # bytes
+_MOST = 1_000  # signatures
 
 
 class Graded:
@@ -50,7 +51,8 @@ class Gradients:
         max_bytes: how many bytes of graphs to hold beyond those in use.
 
     Attributes:
-        tried: whether a call of arguments with a graph of their own has run plainly, and could have been recorded.
+        tried: signatures of calls that were given arguments with a graph of their own, have run plainly, and could have
+            been recorded.
         twice: why a call had to be run a second time nevertheless; from then on all are plain.
     """
 
@@ -58,7 +60,7 @@ class Gradients:
         self.max_bytes = max_bytes
         self.seen = Door(1 << 12)
         self.twice = ""
-        self.tried = False
+        self.tried: set[Hashable] = set()
         self._lives: Lives | None = None
 
     @property
@@ -79,16 +81,28 @@ class Gradients:
         recording = None if self._lives is None else self._lives.get(key)
         if recording is None:
             return MISSING, None
-        from memograd._replay import GONE
+        from memograd._replay import GONE, watched_by_others
 
+        # What such hooks pack is counted: a checkpoint runs again what it has run, and no graph stands for it.
+        if watched_by_others():
+            return MISSING, None
         value = recording.again(args, kwargs, reads)
         return (MISSING, None) if value is GONE else (value, recording.beside)
 
     def record(
-        self, f: Callable[..., Any], args: Sequence[Any], kwargs: Mapping[str, Any], reads: Sequence[Any]
+        self,
+        f: Callable[..., Any],
+        args: Sequence[Any],
+        kwargs: Mapping[str, Any],
+        reads: Sequence[Any],
+        version: Hashable = None,
     ) -> Recorded:
-        """Call a function and record it, where it can be."""
-        from memograd._replay import Recorded, Twice, record, why_not
+        """Call a function and record it, where it can be.
+
+        Args:
+            version: of the function.
+        """
+        from memograd._replay import Recorded, record, why_not
 
         reason = why_not(args, kwargs, reads)
         if reason:
@@ -96,10 +110,15 @@ class Gradients:
         self.lives.sweep()
         if self.twice:
             return Recorded(f(*args, **kwargs), None, self.twice)
-        found = record(f, args, kwargs, reads, trial=not self.tried)
-        # What had to be run a second time is not run twice again: it may have effects that are not seen.
-        self.twice = found.reason if isinstance(found.reason, Twice) else ""
+        tried = _signature(version, args, kwargs, reads)
+        found = record(f, args, kwargs, reads, trial=tried not in self.tried, note=self._note)
+        if found.recording is not None:
+            found.recording.beside = tried
         return found
+
+    def _note(self, reason: str) -> None:
+        # What had to be run a second time is not run twice again: it may have effects that are not seen.
+        self.twice = reason
 
     def keep(self, key: Key, recording: Recording, drawn: Drawn | None) -> Any:
         """Hold a recording; give what a store is to hold beside it, MISSING if nothing.
@@ -107,9 +126,11 @@ class Gradients:
         Args:
             drawn: where the call has left streams and generators, if it has moved any.
         """
-        recording.beside = drawn
+        tried, recording.beside = recording.beside, drawn
         if recording.graph is None:
-            self.tried = True
+            if len(self.tried) >= _MOST:
+                self.tried.clear()
+            self.tried.add(tried)
         else:
             self.lives.put(key, recording)
         plan = recording.plan
@@ -165,7 +186,7 @@ class Gradients:
         """Forget all recordings."""
         self._lives = None
         self.twice = ""
-        self.tried = False
+        self.tried.clear()
 
 
 def is_graded(stored: Any) -> bool:
@@ -193,8 +214,10 @@ def known_within(key: Key) -> Any:
     scope = _scope()
     if scope is None or key not in scope.known:
         return MISSING
-    from memograd._replay import connected
+    from memograd._replay import connected, watched_by_others
 
+    if watched_by_others():
+        return MISSING
     return connected(scope.known[key])
 
 
@@ -202,11 +225,24 @@ def know_within(key: Key, value: Any) -> bool:
     """Remember a value for the rest of the call that is being recorded; tell whether there is one."""
     scope = _scope()
     if scope is not None:
-        from memograd._replay import connected
+        from memograd._replay import connected, watched_by_others
 
-        # The caller may change its own.
-        scope.known[key] = connected(value)
+        if not watched_by_others():
+            # The caller may change its own.
+            scope.known[key] = connected(value)
     return scope is not None
+
+
+def _signature(
+    version: Hashable, args: Sequence[Any], kwargs: Mapping[str, Any], reads: Sequence[Any]
+) -> tuple[Hashable, Hashable]:
+    from memograd._replay import needs_stand_ins, signature
+
+    try:
+        # Others are not tried.
+        return version, signature((args, kwargs, reads)) if needs_stand_ins(args, kwargs) else b""
+    except Exception:  # noqa: BLE001 - whatever an object of the user's raises when it is looked into
+        return version, object()
 
 
 def _scope() -> Any:

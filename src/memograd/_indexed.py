@@ -13,8 +13,9 @@ from memograd._verify import compare
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from memograd._held import Held
     from memograd._key import Key
-    from memograd.store import About, Array, Entry, Lease
+    from memograd.store import About, Array, Entry
 
 _NEW_ARRAY = "make it with another path, or take them out: array.clear()"
 
@@ -41,7 +42,7 @@ class Indexed(Far):
             return None
         return key[2].to_bytes(8, "big")
 
-    def attempt(self, key: Key) -> tuple[Any, Lease | None]:
+    def attempt(self, key: Key) -> tuple[Any, Held | None]:
         """Take the lease of an outermost call; within another, all of it is leased already."""
         return (MISSING, NOBODY) if here.flight is not None else super().attempt(key)
 

@@ -11,6 +11,7 @@ from time import perf_counter
 from typing import TYPE_CHECKING, Any, cast
 
 from memograd._after import After
+from memograd._ambient._streams import loaded_streams
 from memograd._copies._kept import Kept, Once
 from memograd._deep._flight import here
 from memograd._draws import Drawn, Draws, Signpost
@@ -137,6 +138,8 @@ class Lookup:
             return base, key, MISSING
         remembered = self.far.find(key)
         if isinstance(remembered, Signpost):
+            if not self.may_follow(remembered):
+                return base, key, MISSING
             if remembered.effects:
                 self.subject.ignore(remembered.effects)
                 base = self.base(values)
@@ -145,6 +148,12 @@ class Lookup:
             key = self.draws.key(base)
             return base, key, self.find(key)
         return base, key, self.brought(key, remembered)
+
+    def may_follow(self, signpost: Signpost) -> bool:
+        """Tell whether a signpost leads anywhere: it names what the code reads, and streams that are there."""
+        reads = {one.path for one in self.subject.captured} | self.subject.effects
+        # A stream whose library the call would load now is where no entry says.
+        return reads.issuperset(signpost.effects) and set(loaded_streams()).issuperset(signpost.streams)
 
     def brought(self, key: Key, remembered: Any) -> Any:
         """Keep in memory what was found behind it."""
@@ -174,8 +183,8 @@ class Lookup:
         if kind is Graded:
             return MISSING  # such a result is given with a graph, by who computes under grad
         value = held.give([*values, *self.subject.reads()]) if kind is Kept or kind is Once else held
-        if type(remembered) is Drawn and value is not MISSING:
-            self.draws.move(remembered, values)
+        if type(remembered) is Drawn and value is not MISSING and not self.draws.move(remembered, values):
+            return MISSING
         return value
 
     def describe(self, key: Key, values: Sequence[Any]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
@@ -109,8 +110,8 @@ class Recall(Lookup):
         """Answer the outermost memoized call of this thread."""
         if (self.options.mode.off or self.pays.off) and self.steps_aside():
             return self.aside(args, kwargs)
-        # A key of a few plain values costs nothing to speak of.
-        watch = Watch(self.pays) if probe is None and self.pays.timed() else None
+        # A key of a few plain values costs nothing to speak of, where no store is asked.
+        watch = Watch(self.pays) if (probe is None or self.far is not None) and self.pays.timed() else None
         base, key, value = self.asked(args, kwargs, values, probe, watch)
         if base is None or key is None:
             return self.f(*args, **kwargs)
@@ -167,7 +168,8 @@ class Recall(Lookup):
             known.update(within)
             return value
 
-        output, recording, reason = self.gradients.record(compute, args, kwargs, self.subject.reads())
+        reads, version = self.subject.reads(), before.base.function
+        output, recording, reason = self.gradients.record(compute, args, kwargs, reads, version)
         if watch is not None:
             watch.computed()
         if recording is None and not reason:
@@ -182,7 +184,7 @@ class Recall(Lookup):
         if reason:
             self.voice.refuse(before.key, f"{self.subject.name}() {reason}")
         elif self.options.mode.stores and recording is not None and not self.leaves_at_the_door(key, watch):
-            self.keep_recorded(key, recording, told, perf_counter() - before.began)
+            self.keep_recorded(before, key, recording, told)
         if listeners:
             tell(Miss(before.key))
         if watch is not None:
@@ -193,8 +195,9 @@ class Recall(Lookup):
         """Tell whether of this call the key alone is to be noted, since remembering has not paid of late."""
         return watch is not None and self.pays.door and not watch.sees(key)
 
-    def keep_recorded(self, key: Key, recording: Recording, told: Any, seconds: float) -> None:
+    def keep_recorded(self, before: Before, key: Key, recording: Recording, told: Any) -> None:
         """Remember a recorded call: its graph while it is in use, and its result."""
+        seconds = perf_counter() - before.began
         stored = self.gradients.keep(key, recording, told if type(told) is Drawn else None)
         # What was drawn for ever is not known, where it is to be drawn again.
         if stored is MISSING or self.options.rng == "freeze":
@@ -204,7 +207,7 @@ class Recall(Lookup):
         if taken and listeners:
             tell(Put(key))
         if self.far is not None:
-            self.far.put(key, stored, seconds)
+            self.put_far(before, key, stored, seconds)
 
     def recalled(self, key: Key, args: Sequence[Any], kwargs: Mapping[str, Any], values: Sequence[Any]) -> Any:
         """Give a remembered result that requires grad, MISSING if there is none."""
@@ -222,8 +225,8 @@ class Recall(Lookup):
                 key, stored, self.again, args, kwargs, reads, lambda: self.subject.key(values) == base
             )
         if value is not MISSING:
-            if drawn is not None:
-                self.draws.move(drawn, values)
+            if drawn is not None and not self.draws.move(drawn, values):
+                return MISSING
             self.hit(key)
         return value
 
@@ -285,6 +288,14 @@ class Recall(Lookup):
         streams, effects = self.draws.signposts.get(before.base, ()), self.after.learned
         if key is not before.base and key != before.base and (streams or effects):
             self.far.sign(before.base, streams, effects)
+        if not self.options.copy:
+            from memograd._copies._keep import lends
+            from memograd._far import PART
+
+            value = kept.value if type(kept) is Drawn else kept
+            if lends(value, [*before.arguments, *self.subject.reads()]):
+                self.far.stays(key, PART)
+                return False
         return self.far.put(key, kept, seconds)
 
     def put(
@@ -297,18 +308,22 @@ class Recall(Lookup):
         *,
         known: Mapping[Key, Any] | None = None,
         among_tasks: bool = False,
-    ) -> None:
+    ) -> Callable[[], None] | None:
         """Remember a computed result, if it can be given back a second time.
 
         Args:
             known: of an outermost call, what was computed within it.
-            among_tasks: other tasks have run meanwhile.
+            among_tasks: other tasks have run meanwhile, and are not to be held up.
+
+        Returns:
+            Among tasks, what is still to be done, if anything: it waits for the store.
         """
         seconds = perf_counter() - before.began
         reason, key, kept = self.after.look(before, value, known, among_tasks=among_tasks)
         turn.value = kept if not reason and key is before.key else ALONE
         stored = not reason and not self.leaves_at_the_door(key, watch) and self.options.mode.stores
-        mapped = stored and self.far is not None and self.put_far(before, key, kept, seconds)
+        later = partial(self.put_later, before, key, kept, seconds) if stored and self.far and among_tasks else None
+        mapped = stored and self.far is not None and later is None and self.put_far(before, key, kept, seconds)
         with self.shelf.lock:
             self.shelf.counts.misses += 1
             stored = stored and (mapped or self.shelf.put(key, kept, seconds))
@@ -326,6 +341,12 @@ class Recall(Lookup):
                 tell(Put(key))
         if watch is not None:
             self.note(watch.missed())
+        return later
+
+    def put_later(self, before: Before, key: Key, kept: Any, seconds: float) -> None:
+        """Store a result that has its place in memory by now, beyond this process."""
+        if self.put_far(before, key, kept, seconds):
+            self.shelf.drop(key)
 
 
 def recall_of(

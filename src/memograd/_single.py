@@ -34,6 +34,8 @@ from memograd._key import MISSING
 if TYPE_CHECKING:
     from collections.abc import Hashable
 
+    from memograd._held import Held
+
 # Seconds. See NOTE [turns] 4 and 5.
 LOOK_UP = 1.0
 PATIENCE = 60.0
@@ -128,7 +130,7 @@ class Turns:
 
     def listen(self, other: Turn, key: Hashable) -> None:
         """Sleep until the bell of a turn is heard, looking up now and then."""
-        watch = _Watch()
+        watch = Watch()
         try:
             bell = _bells.setdefault(other, _new_bell())
             # An owner that left before the bell was there does not release it.
@@ -168,7 +170,7 @@ def _new_bell() -> threading.Lock:
     return bell
 
 
-class _Watch:
+class Watch:
     """Sees whether the owner of a turn is gone, or stands still for as long as patience lasts."""
 
     def __init__(self) -> None:
@@ -176,7 +178,8 @@ class _Watch:
         self._seen: object = None
         self._since = monotonic()
 
-    def look_at(self, turn: Turn) -> None:
+    def look_at(self, turn: Turn | Held) -> None:
+        """Look whether the owner has done anything since the last time."""
         now = _standing(turn.owner)
         if now != self._seen:
             self._seen, self._since = now, monotonic()

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import FunctionType
 from typing import TYPE_CHECKING, Any
 
 from memograd._ambient._surroundings import modes_now
@@ -16,6 +17,7 @@ from memograd._errors import NoIdentityError
 from memograd._key import Function, Key, cells_of, is_log, key_of
 from memograd.fingerprint._content import writings_of_keys
 from memograd.fingerprint._form import PLAIN
+from memograd.fingerprint._origin import imported_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -68,6 +70,7 @@ class Subject:
         captured: values that the code reads and that may change in place.
         open: whether the code may reach anything, random streams among it.
         draws: whether the code may reach a random stream.
+        peeks: whether the code may look at a random stream that it leaves where it was.
         effects: names that are no inputs, since the code itself changes what they stand for.
         listeners: called with ``current`` when it has become another.
     """
@@ -94,6 +97,7 @@ class Subject:
         self.captured: tuple[Captured, ...] = ()
         self.open = True
         self.draws = True
+        self.peeks = False
         self.current: Telling | None = None
         self.listeners: list[Callable[[Telling | None], None]] = []
         self._versions: dict[tuple[bytes, Any], Function] = {}
@@ -197,6 +201,14 @@ class Subject:
         modes = next((modes for (_, modes), each in self._versions.items() if each is version), None)
         return "" if modes is None else ", ".join(f"{name} {value}" for name, value in modes._asdict().items())
 
+    @property
+    def has_name(self) -> bool:
+        """Whether other processes know the function: by its code, or, where its user says that, by a name of its own.
+
+        What is made within a function, a lambda and an object that is called share their names with others.
+        """
+        return self.stated is None or (type(self.f) is FunctionType and "<" not in self.f.__qualname__)
+
     def written(self, version: Function) -> bytes:
         """Write down what a version is, the same in every process and on every machine that computes alike."""
         known = self._written.get(version)
@@ -209,7 +221,7 @@ class Subject:
             return b"streams " + self.written(version.base)
         state, modes = version.state
         # What the user says the code is, is said of one function.
-        home = b"" if self.stated is None else full_name(self.f).encode()
+        home = b"" if self.stated is None else f"{full_name(self.f)} {script_of(self.f)}".encode()
         return joined([FORMAT, home, state, repr(self.parameters).encode(), machine(modes).encode()])
 
     def ignore(self, paths: Iterable[str]) -> None:
@@ -227,6 +239,7 @@ class Subject:
         self.effects |= frozenset(() if found is None else found.effects)
         self.open = found is None or found.open
         self.draws = found is None or found.draws
+        self.peeks = found is not None and found.peeks
         self._reach = found
         self._same = _always if found is None else found.guard
         self._forget()
@@ -268,13 +281,15 @@ def machine(modes: Any) -> str:
     return f"{python}; {build(cuda=bool(modes.cuda))}; {modes!r}"
 
 
+def script_of(f: Any) -> str:
+    """Say where the script is in which a function is defined; "" for one of a module, which has a name of its own."""
+    file = getattr(sys.modules.get("__main__"), "__file__", None)
+    return str(Path(file).resolve()) if file and getattr(f, "__module__", "") == "__main__" else ""
+
+
 def full_name(f: Any) -> str:
     """Name a function with its module; a script is named as it would be if it were imported."""
-    module = str(getattr(f, "__module__", ""))
-    if module == "__main__":
-        main: Any = sys.modules["__main__"]
-        spec, file = getattr(main, "__spec__", None), getattr(main, "__file__", None)
-        module = str(spec.name) if spec is not None else Path(str(file or "")).name.removesuffix(".py")
+    module = imported_as(str(getattr(f, "__module__", "")))
     return f"{module}.{getattr(f, '__qualname__', type(f).__qualname__)}"
 
 

@@ -21,6 +21,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memograd.codec import Unreadable, decode, encode
+from memograd.codec._identity import digest_of
 
 RAN = []
 
@@ -134,6 +135,9 @@ FACTS = [
     {}, {"items": 0}, {"items": -1}, {"items": 5}, {"items": "0"}, {"items": [0]}, {"factory": "eval"}, {"factory": "list"}, {"maxlen": -1}, {"maxlen": 1 << 70},
     {"class": "os:system"}, {"class": "builtins:object", "fields": []}, {"class": "subprocess:Popen", "fields": []}, {"class": f"{__name__}:Loud", "fields": ["x"]},
     {"class": f"{__name__}:Record", "fields": []}, {"class": f"{__name__}:Record", "fields": ["x"], "keys": [1]}, {"class": f"{__name__}:Pair", "fields": ["left", "right"]},
+    {"class": f"{__name__}:Record", "fields": ["x"], "digest": digest_of(Record)}, {"class": f"{__name__}:Pair", "fields": ["left", "right"], "digest": digest_of(Pair)},
+    {"class": f"{__name__}:Record", "fields": ["x"], "digest": [1]}, {"class": "threading:Thread", "fields": [], "digest": "0" * 32}, {"class": "__mp_main__:x", "fields": []},
+    {"attributes": []}, {"attributes": ["x"]}, {"attributes": ["__class__"]}, {"attributes": [1]}, {"attributes": "x"}, {"attributes": ["x"] * 9}, {"buffer": [1]},
     {"class": "", "fields": []}, {"class": ":", "fields": []}, {"class": "os.path:..", "fields": []}, {"class": "\0:\ud7ff", "fields": []}, {"class": 5}, {"class": None},
     {"class": "memograd:__class__"}, {"class": "__main__:__builtins__.eval"}, {"class": "enum:Enum"}, {"class": "collections:OrderedDict", "fields": [], "keys": []},
     {"name": "load"}, {"name": "max"}, {"name": "__loader__"}, {"name": 5}, {"name": None}, {"dtype": "O"}, {"dtype": "|O8"}, {"dtype": [["x", "O"]]}, {"dtype": "V999999999"},
@@ -241,8 +245,8 @@ def test_depth_is_bounded_or_harmless(kind, forward):
 @pytest.mark.parametrize("kind", ["tuple", "frozenset", "slice", "dataclass", "namedtuple"])
 def test_keys_that_would_be_hashed_for_ever(kind):
     facts = {
-        "dataclass": {"class": f"{__name__}:Record", "fields": ["x"]},
-        "namedtuple": {"class": f"{__name__}:Pair", "fields": ["left", "right"]},
+        "dataclass": {"class": f"{__name__}:Record", "fields": ["x"], "digest": digest_of(Record)},
+        "namedtuple": {"class": f"{__name__}:Pair", "fields": ["left", "right"], "digest": digest_of(Pair)},
     }
     rows: list[Any] = [["tuple", [1, 2]]]
     for at in range(0, 120, 2):
@@ -271,6 +275,13 @@ def test_a_small_entry_makes_a_small_value():
     huge = decode(one("tensor", [0], {"shape": [1 << 40], "strides": [0]}, {"0": tensor()}, b"\0" * 8), own=False)
     assert huge.untyped_storage().nbytes() == 8
     assert decode(one("range", [0, 1 << 62, 1]), own=False) == range(1 << 62)
+
+
+def test_a_class_is_read_by_its_digest_only():
+    facts = {"class": f"{__name__}:Record", "fields": ["x"]}
+    for digest in ({}, {"digest": None}, {"digest": ""}, {"digest": "0" * 32}, {"digest": digest_of(Pair)}):
+        refused(one("dataclass", [1], facts | digest))
+    assert decode(one("dataclass", [1], facts | {"digest": digest_of(Record)}), own=False) == Record(1)
 
 
 def test_classes_are_not_called():

@@ -2,6 +2,7 @@
 """Instances come back by class and fields, with no code of theirs run, and not at all when the class has changed."""
 
 import enum
+import subprocess
 import sys
 from collections import OrderedDict, namedtuple
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ import torch
 from transformers.modeling_outputs import BaseModelOutputWithPast, ModelOutput
 
 from memograd.codec import Unencodable, Unreadable, decode, encode
+from memograd.codec._identity import digest_of
 
 
 def again(value):
@@ -168,6 +170,189 @@ def test_what_is_more_than_its_fields_is_refused():
     for value in (more, less, bare, Local(1), Error(1), Bits.ONE | Bits.TWO | 8, type("T", (tuple,), {})((1,))):
         with pytest.raises(Unencodable):
             encode(value)
+
+
+class Roomy:
+    __slots__ = ("extra",)
+
+
+@dataclass
+class Based(Roomy):
+    x: Any
+
+
+@dataclass(slots=True)
+class BasedInSlots(Roomy):
+    x: Any
+
+
+@dataclass(slots=True)
+class Empty:
+    pass
+
+
+@pytest.mark.parametrize("kind", [Based, BasedInSlots])
+def test_a_slot_that_is_no_field_is_not_lost(kind):
+    value = kind(1)
+    assert again(value) == value
+    value.extra = 2
+    with pytest.raises(Unencodable, match="other attributes"):
+        encode(value)
+
+
+def test_a_class_without_fields():
+    assert again(Empty()) == Empty()
+
+
+JOB = """
+import enum, sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from memograd.codec import Unreadable, decode, encode
+
+@dataclass
+class Result:
+    x: int
+    def double(self):
+        return self.x * 2
+
+class Pair(NamedTuple):
+    x: int
+    def double(self):
+        return self.x * 2
+
+class Color(enum.Enum):
+    RED = 1
+
+class Deep(enum.Enum):
+    RED = [1]
+
+NAMES = ("Result", "Pair", "Color", "Deep")
+
+def write():
+    for name, value in zip(NAMES, (Result(3), Pair(3), Color.RED, Deep.RED)):
+        Path(name).write_bytes(b"".join(encode(value)))
+
+def read():
+    for name in NAMES:
+        try:
+            value = decode(Path(name).read_bytes(), own=False)
+        except Unreadable as error:
+            print("no", error)
+        else:
+            print(type(value) is globals()[name], value.double() if hasattr(value, "double") else value.value)
+
+if __name__ == "__main__":
+    (write if sys.argv[1:] == ["write"] else read)()
+"""
+SAME = ["True 6", "True 6", "True 1", "True [1]"]
+
+
+def run(place, *arguments):
+    done = subprocess.run([sys.executable, *arguments], cwd=place, capture_output=True, text=True, check=True)
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize("start", [["job.py"], ["-m", "job"], ["-c", "import job; job.read()"]], ids=" ".join)
+def test_what_a_script_has_written_is_read_by_it_and_by_whoever_imports_it(tmp_path, start):
+    (tmp_path / "job.py").write_text(JOB)
+    run(tmp_path, "job.py", "write")
+    assert run(tmp_path, *start) == SAME
+
+
+def test_a_class_of_another_program_is_another_class(tmp_path):
+    (tmp_path / "job.py").write_text(JOB)
+    run(tmp_path, "job.py", "write")
+    other = JOB.replace("* 2", "* 3").replace("RED = 1", "RED = 2").replace("[1]", "[2]")
+    (tmp_path / "other.py").write_text("import job\n" + other.replace("(write if", "job.read();(write if"))
+    assert run(tmp_path, "other.py") == [*SAME, *(line.replace("True", "False") for line in SAME)]
+    (tmp_path / "job.py").write_text(other)
+    assert all("another class" in line for line in run(tmp_path, "job.py"))
+
+
+def test_a_program_that_has_imported_itself_has_two_classes_of_one_name(tmp_path):
+    (tmp_path / "job.py").write_text(JOB)
+    run(tmp_path, "job.py", "write")
+    (tmp_path / "job.py").write_text(JOB + "    import job; print(job.Result is Result); read(); write()\n")
+    done = subprocess.run([sys.executable, "job.py"], cwd=tmp_path, capture_output=True, text=True, check=False)
+    lines = done.stdout.splitlines()
+    assert lines[:5] == [*SAME, "False"]
+    assert all("two here" in line for line in lines[5:])
+    assert "Unencodable" in done.stderr
+
+
+SPAWN = """
+import multiprocessing, sys
+from dataclasses import dataclass
+
+from memograd.codec import decode, encode
+
+@dataclass
+class Result:
+    x: int
+
+def write():
+    return b"".join(encode(Result(3)))
+
+def read(entry):
+    return type(decode(entry, own=False)) is Result
+
+if __name__ == "__main__":
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        entry = pool.apply(write)
+        print(b"job:Result" in entry, read(entry), pool.apply(read, (write(),)))
+"""
+
+
+def test_processes_that_the_program_starts_know_its_classes(tmp_path):
+    (tmp_path / "job.py").write_text(SPAWN)
+    assert run(tmp_path, "job.py") == ["True True True"]
+
+
+def test_a_program_without_a_name_has_classes_too(tmp_path):
+    defined = JOB.partition("if __name__")[0]
+    assert run(tmp_path, "-c", defined + "write(); read()") == SAME
+    assert run(tmp_path, "-c", defined + "read()") == SAME
+    (tmp_path / "job.py").write_text(JOB)
+    assert all("not loaded" in line for line in run(tmp_path, "job.py"))
+
+
+REGISTRY = []
+
+
+@dataclass
+class Registered:
+    x: Any
+
+    def __post_init__(self):
+        REGISTRY.append(self.x)
+
+
+def test_what_a_class_notes_is_not_what_it_is():
+    entry = b"".join(encode(Registered(1)))
+    from memograd.codec._identity import _digests
+
+    before = digest_of(Registered)
+    _digests.pop(Registered)
+    Registered(2)
+    assert digest_of(Registered) == before
+    assert decode(entry, own=False).x == 1
+
+
+class Locked(enum.Enum):
+    A = sys.stdout
+    B = 2
+
+
+def test_a_class_that_has_no_fingerprint_is_told_by_its_members(entry_of):
+    entry = entry_of(Locked.B)
+    assert decode(entry, own=False) is Locked.B
+    changed = enum.Enum("Locked", {"A": sys.stdout, "B": 3}, module=__name__)
+    sys.modules[__name__].Locked = changed
+    with pytest.raises(Unreadable, match="another class"):
+        decode(entry, own=False)
 
 
 @pytest.fixture

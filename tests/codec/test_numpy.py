@@ -32,6 +32,29 @@ def test_it_comes_back(array):
     assert back.flags.writeable == array.flags.writeable
 
 
+def test_what_may_not_be_written_may_not_be_written_again():
+    fixed = np.arange(3.0)
+    free = fixed[:2]
+    fixed.flags.writeable = False
+    empty = np.empty(0)
+    empty.flags.writeable = False
+    back = again([fixed, free, empty, np.arange(3)])
+    assert [each.flags.writeable for each in back] == [False, True, False, True]
+
+
+NOTED = np.dtype("f4", metadata={"unit": "m"})
+
+
+@pytest.mark.parametrize(
+    "dtype",
+    [NOTED, np.dtype([("x", NOTED)]), np.dtype([("x", [("y", NOTED, (2,))])]), np.dtype(">f4", metadata={"a": 1})],
+)
+def test_a_type_with_metadata_is_refused(dtype):
+    for value in (np.zeros(2, dtype), dtype):
+        with pytest.raises(Unencodable, match="metadata"):
+            encode([value])
+
+
 @pytest.mark.parametrize("value", [
     np.float32(1.5), np.int64(-3), np.bool_(True), np.datetime64("2020-01-01"), np.str_("abc"), np.bytes_(b"ab"), np.complex64(1j),
     np.array([(1, 2.0)], dtype=[("x", "i4"), ("y", "f8")])[0], np.timedelta64(3, "s"), np.longdouble(3),

@@ -234,3 +234,48 @@ def test_a_value_may_change_after_it_was_written():
     value[0].append(1)
     value[1].append(1)
     assert decode(b"".join(pieces), own=False) == [bytearray(b"abc"), list(range(20))]
+
+
+def whole(kind, **attributes):
+    made = kind({"b": 1, "a": [2]})
+    made.__dict__.update(attributes)
+    return made
+
+
+@pytest.mark.parametrize("kind", [OrderedDict, Counter])
+def test_attributes_of_dictionaries_come_back(kind):
+    value = whole(kind, _metadata=whole(OrderedDict, deep=1), unit="m")
+    value.me = value
+    back = again([value, 1])[0]
+    assert dict(back) == dict(value)
+    assert list(back) == list(value)
+    assert vars(back)["unit"] == "m"
+    assert vars(back._metadata) == {"deep": 1}
+    assert back.me is back
+    value.lock = object()
+    with pytest.raises(Unencodable, match=r"result\[0\]\.lock is an? object"):
+        encode([value])
+
+
+def grown(*members):
+    made = set(range(1000))
+    made.clear()
+    made.update(members)
+    return made
+
+
+@pytest.mark.parametrize("value", [
+    {8, 0}, {0, 8}, {16, 8, 0}, {0, 8, 16}, frozenset([8, 0]), {-1, -2}, {-2, -1}, set(range(100)), {1 << 70, 3, 1}, {True, 8.0, 0}, {(8,), (0,), (1, 2)}, {33, 1, 65},
+    {1.5, 9, 1}, {1, 2} | {9}, {17, 9, 1},
+])  # fmt: skip
+def test_a_set_comes_back_in_its_order_where_a_list_gives_it(value):
+    back = again(value)
+    assert list(back) == list(value)
+    assert type(back) is type(value)
+
+
+def test_equal_sets_make_equal_files_where_their_order_is_equal():
+    assert b"".join(encode({3, 1, 2})) == b"".join(encode({2, 3, 1}))
+    assert again(grown(1000, 3, 500)) == {3, 500, 1000}  # of which no list gives the order
+    texts = [f"{n}" for n in range(50)]
+    assert b"".join(encode({*texts})) == b"".join(encode({*texts[::-1]}))

@@ -154,6 +154,49 @@ def test_a_leaf_with_a_gradient_is_refused():
         encode(leaf)
 
 
+def hooked(register):
+    leaf = torch.ones(2, requires_grad=True)
+    getattr(leaf, register)(lambda *_: None)
+    return leaf
+
+
+def noted(tensor, **attributes):
+    for name, held in attributes.items():
+        setattr(tensor, name, held)
+    return tensor
+
+
+@pytest.mark.parametrize("make", [
+    lambda: noted(torch.ones(2), unit="m"), lambda: noted(nn.Parameter(torch.ones(2)), unit="m"), lambda: noted(torch.ones(2), _is_buffer=True),
+    lambda: noted(nn.Buffer(torch.ones(2)), unit="m"), lambda: noted(nn.Buffer(torch.ones(2)), persistent=1), lambda: torch.ones(2).share_memory_(),
+    lambda: hooked("register_hook"), lambda: hooked("register_post_accumulate_grad_hook"),
+], ids=range(8))  # fmt: skip
+def test_what_would_be_lost_of_a_tensor_is_refused(make):
+    with pytest.raises(Unencodable, match="with attributes|with hooks|shared with other processes"):
+        encode({"x": [make()]})
+
+
+@pytest.mark.parametrize("persistent", [True, False])
+@pytest.mark.parametrize("requires_grad", [True, False])
+def test_buffers_come_back(persistent, requires_grad):
+    whole = torch.arange(6.0)
+    for made in (whole, whole[2:], whole[::2], torch.empty(0)):
+        value = nn.Buffer(made.clone().requires_grad_(requires_grad), persistent=persistent)
+        back = again([value])[0]
+        same(back, value)
+        assert vars(back) == vars(value)
+        assert isinstance(back, nn.Buffer)
+
+
+def test_the_state_of_a_module_comes_back_with_its_versions():
+    state = nn.Sequential(nn.BatchNorm1d(3), nn.Linear(3, 2)).state_dict()
+    back = again(state)
+    assert list(back) == list(state)
+    assert back._metadata == state._metadata
+    assert type(back._metadata) is type(state._metadata)
+    assert back._metadata["0"] == {"version": 2}
+
+
 def test_the_official_reader_opens_it(tmp_path):
     value = {"w": torch.randn(3, 5), "b": torch.randn(7).bfloat16(), "t": torch.randn(4, 6).t(), "raw": b"abc", "f": [0.5] * 20,
              "e": torch.empty(0, 3), "i": np.arange(4), "s": torch.tensor(3), "c": torch.ones(3, dtype=torch.complex64)}  # fmt: skip

@@ -144,3 +144,16 @@ def test_a_function_that_is_another_one_now_raises():
     y, _, _ = recompute(lambda x: form[1](x), (x,), {}, (), value, plan, read_modes(), None)
     with pytest.raises(RuntimeError, match="another form"):
         y.sum().backward()
+
+
+def test_a_call_that_cannot_be_recorded_by_now_raises_and_says_why():
+    class Out:
+        def __init__(self, value):
+            self.value = value
+
+    form, x = [lambda x: x * 2], torch.ones(2, requires_grad=True)
+    value, plan = stored(lambda x: form[0](x), x)
+    y, _, _ = recompute(lambda x: form[0](x), (x,), {}, (), value, plan, read_modes(), None)
+    form[0] = lambda x: Out(x * 2)
+    with pytest.raises(RuntimeError, match=r"cannot be by now.*Go backward before"):
+        y.sum().backward()

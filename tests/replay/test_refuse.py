@@ -11,7 +11,7 @@ from torch.autograd import forward_ad
 from torch.fx.experimental.proxy_tensor import make_fx
 from torch.utils.checkpoint import checkpoint
 
-from memograd._replay import record, why_not
+from memograd._replay import record, watched_by_others, why_not
 
 
 class Plain(Tensor):
@@ -150,3 +150,17 @@ def test_arguments_that_contain_themselves_are_left_to_the_plain_call():
     f(loop).sum().backward()
     assert x.grad.tolist() == [2, 2]
     assert "cannot be recorded" in f.reasons[0]
+
+
+def test_weights_that_torch_caches_are_named():
+    with torch.nn.utils.parametrize.cached():
+        assert "parametrize.cached()" in why_not((torch.ones(2),), {})
+    assert why_not((torch.ones(2),), {}) is None
+
+
+def test_hooks_of_others_are_told_from_those_of_a_recorded_call():
+    found = []
+    record(lambda x: found.append(watched_by_others()) or x * 2, (torch.ones(2, requires_grad=True),), {})
+    with torch.autograd.graph.save_on_cpu():
+        found.append(watched_by_others())
+    assert [*found, watched_by_others()] == [False, True, False]

@@ -228,3 +228,52 @@ def test_a_file_system_without_locks_is_refused_by_words(path, monkeypatch):
         OSError, match=r"no locks \(No locks available\).*write Disk\(\) for a directory of this machine"
     ):
         check_locks(path)
+
+
+def lease_within(leases, seconds):
+    until = time.monotonic() + seconds
+    while (lease := leases.lease(b"key")) is None and time.monotonic() < until:
+        time.sleep(0.01)
+    return lease
+
+
+def test_beside_a_process_that_is_stopped_one_other_computes(leases, path, monkeypatch):
+    monkeypatch.setattr(_host, "STOPPED", 0.05)
+    monkeypatch.setattr(_host, "LOOK_UP", 0.01)
+    process = holder(path)
+    try:
+        assert lease_within(leases, 0.3) is None
+        os.kill(process.pid, signal.SIGSTOP)
+        heir = lease_within(leases, 20)
+        assert heir.held
+        assert leases.lease(b"key") is None
+        heir.release()
+        assert not heir.held
+        assert leases.lease(b"key").held
+    finally:
+        ended(process)
+
+
+BEGUN_INSIDE = """
+import sys, time
+from pathlib import Path
+from memograd.store import _host
+_host.STANDING, _host.LOOK_UP = 0.2, 0.01
+leases, until = _host.Leases(Path(sys.argv[1])), time.monotonic() + float(sys.argv[2])
+while (lease := leases.lease(b"key")) is None and time.monotonic() < until:
+    time.sleep(0.01)
+print(lease is not None)
+"""
+
+
+def test_a_process_that_was_begun_inside_a_call_does_not_wait_for_it(leases, path):
+    """Also one that a child of its has begun; but who only has the same lease for long is waited for."""
+    grandchild = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {BEGUN_INSIDE!r}, *sys.argv[1:]])"
+    with leases.lease(b"key"):
+        for program in (BEGUN_INSIDE, grandchild):
+            run = [sys.executable, "-c", program, path, "20"]
+            assert subprocess.run(run, capture_output=True, check=True).stdout == b"True\n"
+    process = holder(path)
+    run = [sys.executable, "-c", BEGUN_INSIDE, path, "0.6"]
+    assert subprocess.run(run, capture_output=True, check=True).stdout == b"False\n"
+    ended(process)

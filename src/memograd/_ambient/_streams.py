@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from array import array
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -30,6 +30,54 @@ def set_streams(states: dict[str, State]) -> None:
     for name, state in states.items():
         _, write = _STREAMS[name]
         write(sys.modules[name], state)
+
+
+def loaded_streams() -> tuple[str, ...]:
+    """Name the global streams whose libraries are loaded."""
+    return tuple(name for name in _STREAMS if _loaded(name))
+
+
+def are_streams(names: Iterable[object]) -> bool:
+    """Tell whether all of these are names of global streams."""
+    return all(isinstance(name, str) and name in _STREAMS for name in names)
+
+
+def is_like(state: object, other: object) -> bool:
+    """Tell whether what was read somewhere can be set where another state was read: the generators check little."""
+    if type(state) is not type(other):
+        return (state is None or type(state) is float) and (other is None or type(other) is float)
+    mine, theirs = cast("Any", state), cast("Any", other)
+    if type(state) is dict:
+        return mine.keys() == theirs.keys() and all(
+            is_like(mine[k], theirs[k]) and (k != "pos" or 0 <= mine[k] <= _WORDS) for k in mine
+        )
+    if isinstance(state, (tuple, list)):
+        return len(mine) == len(theirs) and all(map(is_like, mine, theirs))
+    if hasattr(state, "dtype"):
+        return mine.dtype == theirs.dtype and mine.shape == theirs.shape
+    if type(state) in {bytes, str}:
+        return len(mine) == len(theirs) and (type(state) is bytes or mine == theirs)
+    # A place among the words of a Mersenne twister is the one number that leads out of them.
+    return type(state) is not int or 0 <= state < 1 << 128
+
+
+_WORDS = 624
+
+
+def are_states(states: Mapping[str, State]) -> bool:
+    """Tell whether streams can be set to these states, whoever says so."""
+    if not are_streams(states):
+        return False
+    now = read_streams(states)
+    return now.keys() == states.keys() and all(
+        is_like(states[name], now[name]) and (name != "numpy.random" or 0 <= states[name][3] <= _WORDS) for name in now
+    )
+
+
+def are_generators(values: Sequence[Any], states: Mapping[int, Any]) -> bool:
+    """Tell whether the generators among some values can be set to these states."""
+    now = read_generators(values)
+    return all(at in now and is_like(state, now[at]) for at, state in states.items())
 
 
 def _loaded(name: str) -> bool:

@@ -41,3 +41,13 @@ def modes_now() -> Modes | None:
     from memograd._ambient._torch import read_modes
 
     return read_modes()
+
+
+def modes_changed(before: Modes | None) -> list[str]:
+    """Name the modes of torch that are no longer what they were."""
+    now = modes_now()
+    if now is before or now is None or before is None:
+        return []
+    pairs = zip(now._fields, before, now, strict=True)
+    # The flags of CUDA are read from its first use on.
+    return [name for name, then, by_now in pairs if then != by_now and (name != "cuda" or then)]

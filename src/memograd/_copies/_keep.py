@@ -49,6 +49,14 @@ def keep(value: Any, args: Sequence[Any], *, copy: bool = True) -> Any:
         return Kept(value, lambda _: value, f"a {type(value).__name__}, of which a copy failed ({error!r})", None)
 
 
+def lends(value: Any, args: Sequence[Any]) -> bool:
+    """Tell whether a part of a result is a part of the arguments."""
+    if type(value) in ATOMS:
+        return False
+    plan, _, _ = drawn(value, Places(args))
+    return bool(plan.lends)
+
+
 def _at_once(value: Any, places: Places) -> Any:
     """Keep what needs no plan: flat containers of plain values, and a tensor or array alone; else give MISSING."""
     kind = cast("type[Any]", type(value))

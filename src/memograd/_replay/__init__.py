@@ -7,8 +7,9 @@ call has read; what lies between is a graph of its own, which runs back once for
 from memograd._replay._live import Lives, Recorded, Twice, record
 from memograd._replay._recompute import recompute
 from memograd._replay._recording import GONE, Plan, Recording
-from memograd._replay._refuse import why_not
-from memograd._replay._run import Scope, connected, inside
+from memograd._replay._refuse import watched_by_others, why_not
+from memograd._replay._run import Scope, connected, inside, needs_stand_ins
+from memograd._replay._signature import signature
 from memograd._replay._trees import Seen
 
 __all__ = [
@@ -22,7 +23,10 @@ __all__ = [
     "Twice",
     "connected",
     "inside",
+    "needs_stand_ins",
     "recompute",
     "record",
+    "signature",
+    "watched_by_others",
     "why_not",
 ]

@@ -74,12 +74,12 @@ class Graph:
 
 
 def leaves_of(
-    roots: Sequence[Tensor], start: int, ends: Mapping[tuple[Any, int], Tensor] = MappingProxyType({})
+    roots: Sequence[Tensor], start: int | None, ends: Mapping[tuple[Any, int], Tensor] = MappingProxyType({})
 ) -> list[Tensor]:
     """Find the leaves of a graph. Raises `Unrecordable` for a node that cannot be run back apart from the rest.
 
     Args:
-        start: the number that the first node of this graph could have: older ones are of another.
+        start: the number that the first node of this graph could have: older ones are of another. None for all nodes.
         ends: edges at which the graph ends like at leaves, and the tensors that they lead to.
     """
     stack, met, leaves = [(root.grad_fn, root.output_nr) for root in roots], set[Any](), dict[int, Tensor]()
@@ -93,7 +93,8 @@ def leaves_of(
             if type(node).__name__ == "AccumulateGrad":
                 leaves[id(node.variable)] = node.variable
             else:
-                _check(node, start)
+                if start is not None:
+                    _check(node, start)
                 stack.extend(node.next_functions)
     return list(leaves.values())
 

@@ -5,10 +5,13 @@ from __future__ import annotations
 import threading
 import weakref
 from collections import OrderedDict, deque
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from memograd._ambient._streams import read_streams, set_streams
+from memograd._ambient._torch import under
 from memograd._replay._recording import Recording, recorded
+from memograd._replay._rejoin import rejoined
 from memograd._replay._run import Run, Unrecordable, inside
 from memograd._replay._traces import BACKWARD
 from memograd._replay._trees import Seen
@@ -25,7 +28,7 @@ class Recorded(NamedTuple):
         recording: what gives it again; None if nothing requires grad, and if the graph could not be held. That of a
             trial has no graph: it tells what could have been held.
         reason: why it could not be held: what the function does ("changes a tensor among its arguments"), else "".
-            It is `Twice` where the call was run a second time, plainly.
+            It is `Twice` where the call was run a second time, plainly, or would have been, had it changed nothing.
     """
 
     output: Any
@@ -46,17 +49,20 @@ def record(
     captured: Sequence[Any] = (),
     *,
     trial: bool = False,
+    note: Callable[[Twice], object] = str,
 ) -> Recorded:
     """Call `f` under grad mode and record it.
 
     What cannot be recorded is seen in what has run. Where arguments had stand-ins it is called once more, then, and
-    plainly, from the random states it began with; else what it gave is what the plain call gives.
+    plainly, from the random states it began with, and what it has changed is put back before, where that can be; else
+    what it gave is what the plain call gives.
 
     Inside a recorded call it is called, and nothing more.
 
     Args:
         captured: the values that `f` reads beside its arguments, in an order that does not change.
         trial: give no stand-ins: where arguments would need them, run it plainly, and tell what came of it.
+        note: is told why it is run a second time, before it is, or would have been.
     """
     if inside() is not None:
         return Recorded(f(*args, **kwargs), None, "")
@@ -64,9 +70,14 @@ def record(
     run = Run(Seen((tuple(args), dict(kwargs), tuple(captured))), captured)
     found = _attempt(run, f, args, kwargs, trial=trial)
     if isinstance(found, Recorded):
+        if isinstance(found.reason, Twice):
+            note(found.reason)
         return found
     set_streams(streams)
-    return Recorded(f(*args, **kwargs), None, Twice(found) if run.ran else found)
+    if run.ran:
+        found = Twice(found)
+        note(found)
+    return Recorded(f(*args, **kwargs), None, found)
 
 
 def _attempt(
@@ -80,14 +91,25 @@ def _attempt(
     try:
         run.call(f)
     except Unrecordable as error:
+        run.put_back()
         return str(error)
     backward = run.pass_on()
     try:
-        kept = _kept(run)
+        with under(run.modes) if run.modes_changed else nullcontext():
+            kept = _kept(run)
         return kept._replace(recording=None, reason=BACKWARD) if backward else kept
     except Exception as error:  # noqa: BLE001 - as above
-        done = backward or run.has_changed or not run.stand_ins
-        return Recorded(run.output, None, _reason(error)) if done else _reason(error)
+        if not run.stand_ins:
+            return Recorded(run.output, None, _reason(error))
+        return _connected(run, _reason(error)) if backward or not run.put_back() else _reason(error)
+
+
+def _connected(run: Run, reason: str) -> Recorded:
+    try:
+        output = rejoined(run)
+    except Exception:  # noqa: BLE001 - as above; a gradient that comes to a stand-in raises
+        output = run.output
+    return Recorded(output, None, Twice(reason))
 
 
 def _reason(error: Exception) -> str:

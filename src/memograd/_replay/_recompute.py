@@ -11,7 +11,8 @@ from memograd._replay._layout import Layout, Part
 from memograd._replay._live import Recorded
 from memograd._replay._memory import version
 from memograd._replay._recording import GONE, Recording, recorded
-from memograd._replay._run import Run
+from memograd._replay._run import Run, Unrecordable
+from memograd._replay._then import Then
 from memograd._replay._trees import Seen, swapped
 
 if TYPE_CHECKING:
@@ -31,6 +32,10 @@ _INSTEAD = (
 ANOTHER = (
     "a remembered call, whose graph is gone, is run again for its gradients, and would be another call by now: "
     f"something that it depends on (an argument, a weight, a training flag, a global) has changed since. {_INSTEAD}"
+)
+NOT_NOW = (
+    "a remembered call, whose graph is gone, is run again for its gradients, and cannot be by now: it "
+    f"{{error}}. {_INSTEAD}"
 )
 READ = (
     "a tensor has been modified by an inplace operation: of shape {shape}, read by a remembered call whose graph is "
@@ -89,7 +94,7 @@ def _laid_out(value: Any, plan: Plan) -> tuple[Layout, list[Tensor]] | None:
 class _Job:
     """A call that may have to be run again. It holds the arguments until then."""
 
-    __slots__ = ("args", "f", "kwargs", "modes", "plan", "seen", "streams", "unchanged", "versions")
+    __slots__ = ("args", "f", "kwargs", "modes", "plan", "seen", "streams", "then", "unchanged", "versions")
 
     def __init__(
         self,
@@ -111,6 +116,7 @@ class _Job:
         self.modes = modes
         self.streams = streams
         self.versions = [version(tensor) for tensor in seen.tensors]
+        self.then = Then(seen.tensors)
 
     def graph(self) -> Graph:
         """Run the call again, and give its graph, with the inputs in the order of the plan."""
@@ -118,16 +124,21 @@ class _Job:
         run = Run(self.seen)
         # The streams of one that draws nothing are left alone: other threads may be drawing from them.
         before = read_streams(self.streams or ())
-        with under(self.modes):
-            if not self.unchanged():
+        with under(self.modes), self.then.flags():
+            with self.then.hooks():
+                unchanged = self.unchanged()
+            if not unchanged:
                 raise RuntimeError(ANOTHER)
             try:
                 run.prepare(self.args, self.kwargs)
                 set_streams(dict(self.streams or {}))
                 run.call(self.f)
+                recording = recorded(run)
+            except Unrecordable as error:
+                raise RuntimeError(NOT_NOW.format(error=error)) from error
             finally:
                 set_streams(before)
-        return self.arranged(recorded(run))
+        return self.arranged(recording)
 
     def check(self) -> None:
         """Raise if something that the call reads was changed in place since."""

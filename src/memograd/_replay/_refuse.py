@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 
+from memograd._replay._run import unpacked
 from memograd._replay._trees import Seen
 
 if TYPE_CHECKING:
@@ -14,6 +16,7 @@ if TYPE_CHECKING:
 
 _C: Any = torch._C  # pyright: ignore[reportPrivateUsage]
 _forward_ad: Any = torch.autograd.forward_ad
+_parametrize: Any = parametrize
 
 _is_capturing: Callable[[], bool] = torch.cuda.is_current_stream_capturing
 _top_hooks: Callable[[bool], object] = _C._autograd._top_saved_tensors_default_hooks
@@ -23,6 +26,12 @@ _hooks_allowed: Callable[[], bool] = _C._autograd._saved_tensors_hooks_is_enable
 def why_not(args: Sequence[Any], kwargs: Mapping[str, Any], captured: Sequence[Any] = ()) -> str | None:
     """Say why a call under grad mode is to be left to the plain program; None if it can be recorded."""
     return _surroundings() or _values(Seen((tuple(args), dict(kwargs)))) or _captured(Seen(tuple(captured)))
+
+
+def watched_by_others() -> bool:
+    """Tell whether hooks for saved tensors are in force that are not those of a recorded call."""
+    hooks: Any = _top_hooks(True)
+    return hooks is not None and hooks[1] is not unpacked
 
 
 def _surroundings() -> str | None:
@@ -37,6 +46,7 @@ _SURROUNDINGS: list[tuple[Callable[[], bool], str]] = [
     (lambda: _C._len_torch_dispatch_stack() > 0, "a dispatch mode is in force (fake tensors, make_fx, torch.export)"),
     (lambda: not _hooks_allowed(), "hooks for saved tensors are forbidden"),
     (lambda: _top_hooks(True) is not None, "hooks for saved tensors are in force (checkpoint, save_on_cpu)"),
+    (lambda: _parametrize._cache_enabled > 0, "torch.nn.utils.parametrize.cached() is in force"),
     (lambda: torch.cuda.is_initialized() and _is_capturing(), "a CUDA graph is being captured"),
 ]
 

@@ -21,11 +21,14 @@ import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
 
+from memograd._ambient._surroundings import modes_changed
+from memograd._ambient._torch import read_modes
 from memograd._replay._hooks import astray
 from memograd._replay._memory import version
 from memograd._replay._stashes import STASHES, stashes
-from memograd._replay._traces import Traces
+from memograd._replay._traces import CONTAINERS, Traces
 from memograd._replay._trees import Built, Seen, swapped
+from memograd._replay._undo import Undo
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator, Mapping, Sequence
@@ -43,8 +46,9 @@ RELEASED = (
     "the remembered call was freed since. Go backward before"
 )
 CHANGES = "changes a tensor that it was given, or that it reads"
+MODES = "changes torch's modes; the result is not remembered"
 # What a call raises because of the way in which it is run here.
-_OURS = ("leaf Variable that requires grad", "Can't detach views in-place")
+_OURS = ("a view of a leaf Variable that requires grad", "Can't detach views in-place")
 _HOOKED = "saved tensor hooks"
 
 
@@ -119,7 +123,8 @@ def _packing(into: list[weakref.ref[Saved]]) -> Callable[[Tensor], Saved]:
     return pack
 
 
-def _unpacked(saved: Saved) -> Tensor:
+def unpacked(saved: Saved) -> Tensor:
+    """Give back what a node has saved. Raises where it was changed since."""
     if saved.changed:
         shape, now = list(saved.tensor.shape), saved.tensor._version
         raise RuntimeError(CHANGED.format(shape=shape, now=now, then=saved.version))
@@ -136,6 +141,7 @@ class Run:
         stand_ins: what stands in for an argument, by the argument's id; `leaves` are those they are views of.
         trial: whether it is run plainly.
         saved: what its graph saved; weak, as a node that is gone needs it no longer.
+        modes: those that it began in.
     """
 
     def __init__(self, seen: Seen, captured: Sequence[Any] = ()) -> None:
@@ -153,8 +159,10 @@ class Run:
         self.ran = False
         self.went_back = False
         self.output: Any = None
+        self.modes = read_modes()
         self.inner: list[Tensor] = []
         self._on_copies = self._on_given = Traces()
+        self._undo: Undo | None = None
 
     def prepare(self, args: Sequence[Any], kwargs: Mapping[str, Any], *, trial: bool = False) -> None:
         """Put stand-ins into the arguments, where they need any; not for a trial."""
@@ -167,6 +175,7 @@ class Run:
             self.leaves = {id(x): _leaf(x) for x in self.inner}
             self.stand_ins = {name: _stand_in(leaf, self.seen.named(name)) for name, leaf in self.leaves.items()}
             self.args, self.kwargs = swapped((tuple(args), dict(kwargs)), self.stand_ins, self.built)
+            self._undo = Undo(self.seen)
         copied = {id(built.old) for built in self.built}
         self._on_copies = Traces(self.stand_ins.values(), (), [built.new for built in self.built])
         self._on_given = Traces(
@@ -200,7 +209,7 @@ class Run:
     def _watched(self) -> Generator[None]:
         handles: list[Any] = [tensor.register_hook(self._note) for tensor in self.inner if self.trial]
         try:
-            with saved_tensors_hooks(_packing(self.saved), _unpacked):
+            with saved_tensors_hooks(_packing(self.saved), unpacked):
                 yield
         finally:
             for handle in handles:
@@ -244,12 +253,31 @@ class Run:
 
     def left(self) -> str:
         """Say what the call has left on what it was given, beside its result, if anything."""
-        return CHANGES if self.has_changed else self._on_given.found()
+        if self.has_changed:
+            return CHANGES
+        return self._on_given.found() or (MODES if self.modes_changed else "")
+
+    @property
+    def modes_changed(self) -> bool:
+        """Tell whether the call has left other modes of torch than it began in."""
+        return bool(modes_changed(self.modes))
+
+    def put_back(self) -> bool:
+        """Make as if the call had not run, as far as that is known; tell whether it can be run a second time."""
+        if self.left() not in {"", CONTAINERS} or self._undo is None:
+            return False
+        self._undo.put_back()
+        return True
 
     @property
     def has_changed(self) -> bool:
         """Tell whether a tensor among the arguments was changed in place."""
         return self.versions != [version(tensor) for tensor in self.seen.tensors]
+
+
+def needs_stand_ins(args: Sequence[Any], kwargs: Mapping[str, Any]) -> bool:
+    """Tell whether something among the arguments has a graph of its own."""
+    return any(x.requires_grad and not x.is_leaf for x in Seen((tuple(args), dict(kwargs))).direct)
 
 
 def _leaf(tensor: Tensor) -> Tensor:

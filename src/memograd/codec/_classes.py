@@ -1,19 +1,20 @@
 """Instances of classes, by the class's name and its fields. Reading runs no code of theirs, and imports nothing.
 
 A class is looked up among the modules that are loaded, in their dictionaries, and has to be what it was: of the same
-kind, with the same fields. An instance is made bare, and its fields are laid into its dictionary or its slots.
+kind, with the same fields and the same code. An instance is made bare, and its fields are laid into its dictionary or
+its slots.
 """
 
 from __future__ import annotations
 
-import sys
 from collections import OrderedDict
 from enum import Enum
-from types import FunctionType, MemberDescriptorType, ModuleType
+from types import FunctionType, MemberDescriptorType
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 from weakref import WeakKeyDictionary
 
 from memograd.codec._base import Refused, Unreadable
+from memograd.codec._identity import check, digest_of, inherited, loaded, name_of
 from memograd.codec._plain import a, plain_keys
 
 if TYPE_CHECKING:
@@ -34,12 +35,14 @@ class Layout(NamedTuple):
         name: module and qualified name.
         fields: the names of its fields.
         slots: those of them that are slots.
+        others: slots of its bases that are no fields.
         ordered: it is an OrderedDict besides, as the outputs of transformers are.
     """
 
     name: str
     fields: tuple[str, ...]
     slots: dict[str, MemberDescriptorType]
+    others: tuple[MemberDescriptorType, ...]
     ordered: bool
 
 
@@ -55,48 +58,14 @@ def find(kind: Any) -> Way:
         return _enum
     if issubclass(kind, tuple):
         return _named(kind)
-    if _inherited(kind, "__dataclass_fields__") is not None:
+    if inherited(kind, "__dataclass_fields__") is not None:
         return _record if _layout(kind).ordered else _dataclass
     raise Refused(a(kind))
-
-
-def _name(kind: Any) -> str:
-    name = f"{kind.__module__}:{kind.__qualname__}"
-    try:
-        there = _loaded(name) is kind
-    except Unreadable:
-        there = False
-    if not there:
-        raise Refused(f"{a(kind)}, a class that its module does not hold under its name")
-    return name
-
-
-def _loaded(name: str) -> Any:
-    """Look a class up among what is loaded, without a call to anything that could load more."""
-    module, _, path = name.partition(":")
-    place: Any = sys.modules.get(module)
-    if not issubclass(type(place), ModuleType):
-        raise Unreadable(f"an instance of {name[:100]!r}, of which the module is not loaded")
-    place = ModuleType.__getattribute__(place, "__dict__")
-    found: Any = None
-    for part in path.split("."):
-        found = place.get(part)
-        if not issubclass(type(found), type):
-            raise Unreadable(f"an instance of {name[:100]!r}, which is no class of its module")
-        place = type.__getattribute__(found, "__dict__")
-    return found
 
 
 def _kind(value: Any) -> str:
     kind: Any = type(value)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     return a(kind)
-
-
-def _inherited(kind: Any, name: str) -> Any:
-    for base in type.__getattribute__(kind, "__mro__"):
-        if name in (names := type.__getattribute__(base, "__dict__")):
-            return names[name]
-    return None
 
 
 # Data classes, and the outputs of transformers
@@ -115,24 +84,32 @@ def _layout(kind: Any) -> Layout:
         raise Refused(f"{a(kind)}, a data class that is a dict as well")  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     slots: dict[str, MemberDescriptorType] = {}
     for name in fields:
-        slot = _inherited(kind, name)
+        slot = inherited(kind, name)
         if type(slot) is MemberDescriptorType:
             slots[name] = slot
-    if len(slots) < len(fields) and _inherited(kind, "__dict__") is None:
+    if len(slots) < len(fields) and inherited(kind, "__dict__") is None:
         raise Refused(f"{a(kind)}, a data class that keeps its fields elsewhere")  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    _layouts[kind] = layout = Layout(_name(kind), fields, slots, ordered)
+    _layouts[kind] = layout = Layout(name_of(kind), fields, slots, _others(kind, slots), ordered)
     return layout
 
 
+def _others(kind: Any, slots: dict[str, MemberDescriptorType]) -> tuple[MemberDescriptorType, ...]:
+    held = [each for base in kind.__mro__ for each in type.__getattribute__(base, "__dict__").values()]
+    members = [each for each in held if type(each) is MemberDescriptorType]
+    return tuple(each for each in members if all(each is not slot for slot in slots.values()))
+
+
 def _fields(kind: Any) -> tuple[str, ...]:
-    fields: dict[str, Any] = _inherited(kind, "__dataclass_fields__")
+    fields: dict[str, Any] = inherited(kind, "__dataclass_fields__")
     # As `dataclasses.fields`, which does not look where the attribute is.
     return tuple(name for name, field in fields.items() if field._field_type.name == "_FIELD")  # noqa: SLF001
 
 
 def _state(layout: Layout, value: Any) -> list[Any]:
     slots = layout.slots
-    if not slots:
+    if any(_is_set(slot, value) for slot in layout.others):
+        raise Refused(f"{_kind(value)} with other attributes than its fields")
+    if not slots and layout.fields:
         state = object.__getattribute__(value, "__dict__")
         if len(state) == len(layout.fields):
             try:
@@ -140,7 +117,7 @@ def _state(layout: Layout, value: Any) -> list[Any]:
             except KeyError:
                 pass
         raise Refused(f"{_kind(value)} with other attributes than its fields")
-    bare = _inherited(cast("Any", type(value)), "__dict__") is None
+    bare = inherited(cast("Any", type(value)), "__dict__") is None
     state: dict[str, Any] = {} if bare else object.__getattribute__(value, "__dict__")
     if len(state) + len(slots) != len(layout.fields):
         raise Refused(f"{_kind(value)} with other attributes than its fields")
@@ -150,9 +127,17 @@ def _state(layout: Layout, value: Any) -> list[Any]:
         raise Refused(f"{_kind(value)} of which a field is not set") from None
 
 
+def _is_set(slot: MemberDescriptorType, value: Any) -> bool:
+    try:
+        slot.__get__(value)
+    except AttributeError:
+        return False
+    return True
+
+
 def _dataclass(writer: Writer, value: Any) -> list[int]:
     layout = _layout(cast("Any", type(value)))
-    facts = {"class": layout.name, "fields": layout.fields}
+    facts = {"class": layout.name, "fields": layout.fields, "digest": digest_of(type(value))}
     return writer.open("dataclass", _state(layout, value), facts, _dotted(layout.fields), sealed=False)
 
 
@@ -161,7 +146,8 @@ def _record(writer: Writer, value: Any) -> list[int]:
     keys: list[Any] = list(OrderedDict.keys(value))  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if not {*map(type, keys)} <= {str}:
         raise Refused(f"{_kind(value)} with keys that are no names")
-    facts: dict[str, Any] = {"class": layout.name, "fields": layout.fields, "keys": keys}
+    facts: dict[str, Any] = {"class": layout.name, "fields": layout.fields, "digest": digest_of(type(value))}
+    facts["keys"] = keys
     cells: list[Any] = [*_state(layout, value), *(OrderedDict.__getitem__(value, key) for key in keys)]
     return writer.open("record", cells, facts, _dotted([*layout.fields, *keys]), sealed=False)
 
@@ -171,13 +157,14 @@ def _dotted(names: tuple[str, ...] | list[str]) -> Callable[[int], str]:
 
 
 def _made(facts: dict[str, Any], *, ordered: bool) -> Any:
-    kind = _loaded(facts["class"])
+    kind = loaded(facts["class"])
     try:
         layout = _layout(kind)
     except Refused as refused:
         raise Unreadable(f"an instance of {facts['class'][:100]!r}, now {refused}") from None
     if list(layout.fields) != facts["fields"] or layout.ordered != ordered:
         raise Unreadable(f"an instance of {facts['class'][:100]!r}, which has other fields now")
+    check(kind, facts)
     return OrderedDict.__new__(kind) if ordered else object.__new__(kind)
 
 
@@ -228,22 +215,24 @@ def _named(kind: Any) -> Way:
     def way(writer: Writer, value: tuple[Any, ...]) -> list[int]:
         if len(value) != len(names) or getattr(value, "__dict__", None):
             raise Refused(f"{a(kind)} with other attributes than its fields")
-        return writer.open("namedtuple", tuple(value), {"class": _name(kind), "fields": names}, _dotted(names))
+        facts = {"class": name_of(kind), "fields": names, "digest": digest_of(kind)}
+        return writer.open("namedtuple", tuple(value), facts, _dotted(names))
 
     return way
 
 
 def _names(kind: Any) -> tuple[str, ...] | None:
-    names: Any = _inherited(kind, "_fields")
+    names: Any = inherited(kind, "_fields")
     apt = type(names) is tuple and all(type(name) is str for name in cast("Any", names))
     return cast("Any", names) if apt and kind.__flags__ & _HEAP else None
 
 
 def _read_named(_: Reader, items: list[Any], facts: dict[str, Any]) -> tuple[Any, ...]:
-    kind = _loaded(facts["class"])
+    kind = loaded(facts["class"])
     names = _names(kind) if issubclass(kind, tuple) else None
     if names is None or list(names) != facts["fields"] or len(items) != len(names):
         raise Unreadable(f"an instance of {facts['class'][:100]!r}, which has other fields now")
+    check(kind, facts)
     return tuple.__new__(kind, items)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
 
 
@@ -254,15 +243,16 @@ def _enum(writer: Writer, value: Enum) -> list[int]:
     kind, name = type(value), value._name_
     if type(name) is not str or kind._member_map_.get(name) is not value:
         raise Refused(f"{a(kind)} that is none of its members")
-    return writer.row("enum", [name], {"class": _name(kind)})
+    return writer.row("enum", [name], {"class": name_of(kind), "digest": digest_of(kind)})
 
 
 def _read_enum(_: Reader, items: list[Any], facts: dict[str, Any]) -> Any:
-    kind = _loaded(facts["class"])
-    members = _inherited(kind, "_member_map_") if issubclass(kind, Enum) else None
+    kind = loaded(facts["class"])
+    members = inherited(kind, "_member_map_") if issubclass(kind, Enum) else None
     (name,) = items
     if type(members) is not dict or type(name) is not str or name not in members:
         raise Unreadable(f"a member of {facts['class'][:100]!r}, which has it no more")
+    check(kind, facts)
     return members[name]  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
 
 
@@ -296,15 +286,15 @@ class _Unfit(Refused, Unreadable):
 
 def _inner(item: Any) -> list[Any]:
     kind: Any = type(item)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
-    if not (_builtin(_inherited(kind, "__hash__")) and _builtin(_inherited(kind, "__eq__"))):
+    if not (_builtin(inherited(kind, "__hash__")) and _builtin(inherited(kind, "__eq__"))):
         raise _Unfit(f"{a(kind)}, which finds its place in a set or dict by code of its own")
     if isinstance(item, (tuple, frozenset)):
         return list(item)  # pyright: ignore[reportUnknownVariableType, reportUnknownArgumentType]
     if isinstance(item, slice):
         return [item.start, item.stop, item.step]
-    if issubclass(kind, Enum) or _inherited(kind, "__hash__") is object.__hash__:
+    if issubclass(kind, Enum) or inherited(kind, "__hash__") is object.__hash__:
         return []
-    if _inherited(kind, "__dataclass_fields__") is not None:
+    if inherited(kind, "__dataclass_fields__") is not None:
         return _state(_layout(kind), item)
     return []
 

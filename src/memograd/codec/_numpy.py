@@ -82,7 +82,7 @@ def _scalar(writer: Writer, value: Any) -> list[int]:
 
 def _memory(value: Any) -> Memory:
     dtype, shape, strides = value.dtype, value.shape, value.strides
-    form = _FORMATS.get(dtype) if dtype.isnative else None
+    form = _FORMATS.get(dtype) if dtype.isnative and dtype.metadata is None else None
     name = None if form is not None else _described(dtype)
     first, size = value.__array_interface__["data"][0], dtype.itemsize
     if strides == usual(shape, size):
@@ -95,14 +95,24 @@ def _memory(value: Any) -> Memory:
 def _described(dtype: Any) -> Any:
     if dtype.hasobject:
         raise Refused(f"a numpy array of {dtype}, which holds objects")
+    if _annotated(dtype):
+        raise Refused(f"a numpy array of {dtype}, which carries metadata")
     try:
         described = _jsonable(dtype_to_descr(dtype))
         same = _dtype(described) == dtype and _dtype(described).isalignedstruct == dtype.isalignedstruct
     except (ValueError, TypeError, Unreadable) as error:
         raise Refused(f"a numpy array of {dtype}") from error
-    if not same or dtype.metadata:
+    if not same:
         raise Refused(f"a numpy array of {dtype}")
     return described
+
+
+def _annotated(dtype: Any) -> bool:
+    """Tell whether a type, or one within it, carries metadata, which no comparison of types shows."""
+    fields: dict[str, Any] = dtype.fields or {}
+    inner: list[Any] = [] if dtype.base is dtype else [dtype.base]
+    inner += [field[0] for field in fields.values()]
+    return dtype.metadata is not None or any(map(_annotated, inner))
 
 
 def _jsonable(described: Any) -> Any:

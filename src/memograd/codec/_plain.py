@@ -15,6 +15,7 @@ from datetime import date, datetime, time, timedelta, timezone
 from decimal import Decimal
 from fractions import Fraction
 from math import gcd
+from operator import is_
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias, cast
 from uuid import UUID
 from zoneinfo import ZoneInfo
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 
 LONG = 16  # from so many on, equal kinds of numbers are written as a tensor
 _SORTED: tuple[set[Any], ...] = ({str}, {int}, {bytes})
+_SEEDED: tuple[set[Any], ...] = ({str}, {bytes})  # in another order in each process
 _ZONE = re.compile(r"[A-Za-z0-9_+\-]{1,32}(/[A-Za-z0-9_+\-]{1,32}){0,3}")
 FACTORIES: dict[str, type] = {
     kind.__name__: kind for kind in (list, dict, set, tuple, int, float, str, bytes, bool, frozenset)
@@ -97,8 +99,24 @@ def _dict(writer: Writer, value: dict[Any, Any], facts: dict[str, Any] | None = 
     _hashed(keys)
     keys_then_values: list[Any] = [*keys, *value.values()]
     kind = _MAPPINGS[type(value)]
+    if kind in _ATTRIBUTED and value.__dict__:
+        return _attributed(writer, value, keys_then_values, name)
     # As deques, default dictionaries are taken apart by recursion in C: their chains may not outgrow DEPTH.
     return writer.open(kind, keys_then_values, facts, name, sealed=kind == "defaultdict")
+
+
+def _attributed(writer: Writer, value: Any, cells: list[Any], name: Callable[[int], str]) -> list[int]:
+    """Write a dictionary that carries attributes, as the versions in `module.state_dict()._metadata`."""
+    held: dict[Any, Any] = value.__dict__
+    names, count = list(held), len(cells)
+    if {*map(type, names)} != {str}:
+        raise Refused(f"{a(cast('Any', type(value)))} with attributes by no names")
+
+    def path(at: int) -> str:
+        return f".{names[at - count]}" if at >= count else name(at)
+
+    facts = {"attributes": names}
+    return writer.open(_MAPPINGS[type(value)], [*cells, *held.values()], facts, path, sealed=False)
 
 
 def _short(key: Any) -> str:
@@ -121,9 +139,21 @@ def _defaultdict(writer: Writer, value: defaultdict[Any, Any]) -> list[int]:
 def _set(writer: Writer, value: set[Any] | frozenset[Any]) -> list[int]:
     items = list(value)
     _hashed(items)
-    if {*map(type, items)} in _SORTED:
+    kinds = {*map(type, items)}
+    if kinds in _SORTED:
         items.sort()  # equal values make equal files
+    if kinds not in _SEEDED:
+        items = _ordered(value, items)
     return writer.open(type(value).__name__, items, None, lambda at: f".<member {_short(items[at])}>")
+
+
+def _ordered(value: set[Any] | frozenset[Any], items: list[Any]) -> list[Any]:
+    """Give the members so that a set that is made of them has their order, where one of three ways leads there."""
+    wanted = list(value)
+    for way in (items, wanted, wanted[::-1]):
+        if all(map(is_, type(value)(way), wanted)):
+            return way
+    return items
 
 
 def _hashed(items: list[Any]) -> None:
@@ -232,6 +262,7 @@ def _zoneinfo(writer: Writer, value: ZoneInfo) -> list[int]:
 
 
 _MAPPINGS: dict[type, str] = {dict: "dict", OrderedDict: "OrderedDict", defaultdict: "defaultdict", Counter: "Counter"}
+_ATTRIBUTED = frozenset({"OrderedDict", "Counter"})
 _PATHS: tuple[type[pathlib.PurePath], ...] = (
     pathlib.PurePosixPath,
     pathlib.PureWindowsPath,
@@ -473,17 +504,33 @@ def _fill_list(reader: Reader, made: list[Any], items: list[Any], facts: dict[st
     made.extend(_unpacked(reader, facts) if facts else items)
 
 
-def _fill_dict(reader: Reader, made: dict[Any, Any], items: list[Any], _: dict[str, Any]) -> None:
+def _fill_dict(reader: Reader, made: dict[Any, Any], items: list[Any], facts: dict[str, Any]) -> None:
+    items = _without(made, items, facts)
     keys, values = _halves(items)
     reader.hashed(keys)
     dict.update(made, zip(keys, values, strict=True))
 
 
-def _fill_ordered(reader: Reader, made: OrderedDict[Any, Any], items: list[Any], _: dict[str, Any]) -> None:
+def _fill_ordered(reader: Reader, made: OrderedDict[Any, Any], items: list[Any], facts: dict[str, Any]) -> None:
+    items = _without(made, items, facts)
     keys, values = _halves(items)
     reader.hashed(keys)
     for key, value in zip(keys, values, strict=True):
         made[key] = value
+
+
+def _without(made: Any, items: list[Any], facts: dict[str, Any]) -> list[Any]:
+    """Give attributes to a dictionary; give back the cells before theirs."""
+    if "attributes" not in facts:
+        return items
+    names = facts["attributes"]
+    if type(names) is not list or not all(type(name) is str for name in cast("Any", names)):
+        raise Unreadable("a dictionary with attributes by no names")
+    count = len(items) - len(cast("Any", names))
+    if count < 0:
+        raise Unreadable("a dictionary that lacks attributes")
+    made.__dict__.update(zip(cast("Any", names), items[count:], strict=True))
+    return items[:count]
 
 
 def _halves(items: list[Any]) -> tuple[list[Any], list[Any]]:

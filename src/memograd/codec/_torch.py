@@ -42,6 +42,8 @@ def _tensor(writer: Writer, value: torch.Tensor) -> list[int]:
     if value.layout is not torch.strided or value.is_nested or value.is_quantized:
         raise Refused(f"a tensor that is nested, quantized or of the layout {value.layout}")
     facts = _marks(value)
+    if value.__dict__:
+        facts["buffer"] = _persistent(value)
     dtype = value.dtype
     form = _FORMATS.get(dtype)
     name = None
@@ -53,12 +55,25 @@ def _tensor(writer: Writer, value: torch.Tensor) -> list[int]:
     return writer.memory("tensor", _memory(value, form, name, facts.get("device", "cpu")), facts)
 
 
+def _persistent(value: torch.Tensor) -> bool:
+    """Say of an `nn.Buffer`, which is a tensor with two attributes, whether it is persistent."""
+    held: Any = value.__dict__
+    persistent = held.get("persistent")
+    if type(value) is not torch.Tensor or type(persistent) is not bool or held.get("_is_buffer") is not True:
+        raise Refused("a tensor with attributes")
+    if len(held) != 2:
+        raise Refused("a buffer with attributes")
+    return persistent
+
+
 def _marks(value: torch.Tensor) -> dict[str, Any]:
     """Give what a tensor is besides its elements."""
     facts: dict[str, Any] = {}
     if value.requires_grad:
         if not value.is_leaf or value.grad is not None:
             raise Refused(f"a tensor that {'has' if value.is_leaf else 'requires'} a gradient, not a mere leaf")
+        if value._backward_hooks or value._post_accumulate_grad_hooks:  # pyright: ignore[reportPrivateUsage]
+            raise Refused("a tensor with hooks")
         facts["requires_grad"] = True
     if value.is_inference():
         facts["inference"] = True
@@ -85,6 +100,8 @@ def _memory(value: torch.Tensor, form: str, name: str | None, place: str) -> Mem
     if count and not first:
         raise Refused("a tensor without memory")
     owner = value.untyped_storage()
+    if place == "cpu" and owner.is_shared():
+        raise Refused("a tensor whose memory is shared with other processes")
     if strides == usual(shape, 1):
         return Memory(place, first, first + count * size, first, True, form, name, shape, None, owner)
     _, high = extent(shape, strides)
@@ -211,7 +228,11 @@ def _marked(made: torch.Tensor, facts: dict[str, Any]) -> torch.Tensor:
         made = torch._neg_view(made)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage, reportPrivateImportUsage]
     if facts.get("parameter"):
         return torch.nn.Parameter(made, requires_grad=bool(facts.get("requires_grad")))
-    return made.requires_grad_() if facts.get("requires_grad") else made
+    if facts.get("requires_grad"):
+        made.requires_grad_()
+    if "buffer" in facts:  # as nn.Buffer marks it, which would detach it first
+        cast("Any", made.__dict__).update(persistent=bool(facts["buffer"]), _is_buffer=True)
+    return made
 
 
 def _read_size(_: Reader, items: list[Any], __: dict[str, Any]) -> torch.Size:

@@ -40,11 +40,12 @@ class Reach:
         effects: names that reached code binds anew.
         open: whether it may reach what cannot be told, torch among it.
         draws: whether it may reach a random stream: open for more than what it reads.
+        peeks: whether it may look at a random stream that it leaves where it was.
         guard: tells, quickly, whether all names still stand for what they stood for: True, else None.
         guards: what `guard` was made of.
     """
 
-    __slots__ = ("captured", "draws", "effects", "guard", "guards", "open", "stream")
+    __slots__ = ("captured", "draws", "effects", "guard", "guards", "open", "peeks", "stream")
 
     def __init__(
         self,
@@ -54,6 +55,7 @@ class Reach:
         guards: Guards,
         open: bool,  # noqa: A002 - as the attribute
         draws: bool,
+        peeks: bool,
     ) -> None:
         self.stream = stream
         self.captured = captured
@@ -62,6 +64,7 @@ class Reach:
         self.guards = guards
         self.open = open
         self.draws = draws
+        self.peeks = peeks
 
 
 def reach(root: Any, effects: frozenset[str] = frozenset(), *, weak: bool = False) -> Reach:
@@ -96,7 +99,15 @@ def _followed(root: Any, effects: frozenset[str], *, weak: bool) -> Reach:
 
 def _reached(walk: Walk) -> Reach:
     captured, effects = tuple(walk.captured.values()), tuple(walk.effects.values())
-    return Reach(joined(walk.chunks), captured, effects, walk.guards, open=walk.open or walk.reads, draws=walk.open)
+    return Reach(
+        joined(walk.chunks),
+        captured,
+        effects,
+        walk.guards,
+        open=walk.open or walk.reads,
+        draws=walk.open,
+        peeks=walk.peeks,
+    )
 
 
 _functions: weakref.WeakKeyDictionary[Any, Reach] = weakref.WeakKeyDictionary()

@@ -15,8 +15,9 @@ from typing import Any
 _PYTHON = f"python {sys.version_info[0]}.{sys.version_info[1]}"
 _STDLIB: frozenset[str] = getattr(sys, "stdlib_module_names", frozenset())
 _OURS = __name__.partition(".")[0]
+MAINS = ("__main__", "__mp_main__")  # the program itself; in processes that multiprocessing starts, under both
 # Modules of the standard library that bring in code of whoever runs the program.
-_NOBODYS = frozenset({"__main__", "__mp_main__", ""})
+_NOBODYS = frozenset({*MAINS, ""})
 _LOOSE = frozenset(
     "_ctypes _pickle builtins code codeop concurrent copyreg ctypes gc importlib inspect marshal multiprocessing "  # noqa: SIM905 - so it reads
     "pickle pkgutil pydoc random runpy shelve sys types unittest zipimport".split()
@@ -43,6 +44,20 @@ def is_stdlib(module: object) -> bool:
 def reaches_itself_only(module: object) -> bool:
     """Tell whether a module is of the standard library and runs no code but its own and what it is given."""
     return is_stdlib(module) and _root(module) not in _LOOSE
+
+
+def imported_as(module: str) -> str:
+    """Name a module; the program itself by the name under which it would be imported, where it has one."""
+    if module not in MAINS:
+        return module
+    main = _space(sys.modules.get(module))
+    spec, file = main.get("__spec__"), main.get("__file__")
+    return (str(spec.name) if spec is not None else _stem(str(file or ""))) or MAINS[0]
+
+
+@cache
+def _stem(file: str) -> str:
+    return Path(file).name.removesuffix(".py")
 
 
 @cache

@@ -16,6 +16,7 @@ from functools import partial
 from types import (
     BuiltinFunctionType,
     ClassMethodDescriptorType,
+    CodeType,
     FunctionType,
     GetSetDescriptorType,
     MemberDescriptorType,
@@ -60,6 +61,18 @@ _LOOSE = frozenset({"eval", "exec", "getattr", "globals", "locals", "vars", "__i
 _DEEPEST = 60  # values within values (a partial of a partial, a tuple in a tuple) that are followed
 
 
+# What a random stream gives and where it stands are no secret to who asks by these names, and leaves it there.
+_PEEKS = frozenset({"fork_rng", "get_rng_state", "get_rng_state_all", "initial_seed"})
+_STATES = frozenset({"getstate", "get_state"})  # of `random`, and of `numpy.random`; but of one's own streams, too
+
+
+def peeks(code: CodeType) -> bool:
+    """Tell whether code may look at a random stream and leave it where it was."""
+    inner = [one for one in code.co_consts if isinstance(one, CodeType)]
+    names = frozenset(code.co_names)
+    return bool(names & _PEEKS or ("random" in names and names & _STATES)) or any(map(peeks, inner))
+
+
 class Captured:
     """A value that may change in place, and the way to it, as a person would write it. Held weakly if it can be."""
 
@@ -100,6 +113,7 @@ class Walk:
         self.attributes = Attributes(self)
         self.open = False
         self.reads = False
+        self.peeks = False
         self.depth = 0
 
     def all(self) -> None:
@@ -295,6 +309,7 @@ class Walk:
             self._wrapper(f, f"{library} {home}", path)
             return
         code = f.__code__
+        self.peeks |= peeks(code)
         defaults = f.__defaults__ or ()
         names = code.co_varnames[: code.co_argcount]
         self.write(b"%d" % len(defaults))

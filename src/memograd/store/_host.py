@@ -3,15 +3,22 @@
 Each key has one byte of one file, far beyond its end, and who has locked that byte computes the key. Record locks
 belong to a process, so its threads are told apart by a table; and they are all lost when the process closes any
 descriptor of the file, so the one that is opened stays open for ever.
+
+NOTE [heirs] A process may have a lock and never come to give it back: it was stopped; or it waits for us, whom it has
+begun. The first is seen after `STOPPED` seconds. The second nobody tells, but that it does next to nothing for
+`STANDING` seconds, and is an ancestor of ours. Then one other, the heir, computes beside it: who has a second byte.
 """
 
 from __future__ import annotations
 
 import errno
 import os
+import struct
+import sys
 import threading
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from xxhash import xxh3_64_intdigest
@@ -26,12 +33,19 @@ except ImportError:  # on Windows threads are told apart, processes are not
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
-    from pathlib import Path
 
-# The byte that is locked while the index is opened, set aside or begun anew. Keys are below it.
+# The byte that is locked while the index is opened, set aside or begun anew. Keys are below it, their heirs above.
 SURGERY = 1 << 62
 PATIENCE = 10.0
 _TAKEN = {errno.EACCES, errno.EAGAIN}
+# See NOTE [heirs]. Seconds; the share of the time below which work is next to nothing; seconds between two looks.
+STOPPED = 10.0
+STANDING = 60.0
+IDLE = 0.01
+LOOK_UP = 1.0
+# Where it is known what a lock looks like (`struct flock` in 64 bits), and what processes do.
+_SEES = sys.platform == "linux" and struct.calcsize("P") == 8
+_FLOCK = "@hhqqi4x"
 
 
 class Locks:
@@ -43,6 +57,7 @@ class Locks:
         self._lock = new_lock()
         self._pid = os.getpid()
         self._taken: dict[int, object] = {}
+        self._watches: dict[int, _Watch] = {}
 
     def take(self, offset: int, owner: object) -> bool:
         """Lock a byte, without waiting; tell whether it was free."""
@@ -51,7 +66,31 @@ class Locks:
             if offset in self._taken or not self._lock_byte(offset):
                 return False
             self._taken[offset] = owner
+            self._watches.pop(offset, None)
             return True
+
+    def is_stuck(self, offset: int) -> bool:
+        """Tell whether another process has a byte locked and is not to be waited for. See NOTE [heirs]."""
+        with self._lock:
+            if offset in self._taken:
+                return False
+            watch = self._watches.setdefault(offset, _Watch())
+            now = time.monotonic()
+            if now >= watch.again:
+                watch.again = now + LOOK_UP
+                watch.look_at(self._holder(offset), now)
+            return watch.has_seen_enough
+
+    def _holder(self, offset: int) -> int:
+        """Give the process that has a byte locked, 0 if none, or nobody knows."""
+        if fcntl is None or not _SEES:
+            return 0
+        asked = struct.pack(_FLOCK, fcntl.F_WRLCK, os.SEEK_SET, offset, 1, 0)
+        try:
+            kind, _, _, _, pid = struct.unpack(_FLOCK, fcntl.fcntl(self.descriptor, fcntl.F_GETLK, asked))
+        except OSError:
+            return 0
+        return 0 if kind == fcntl.F_UNLCK else max(pid, 0)
 
     def holds(self, offset: int, owner: object) -> bool:
         """Tell whether this process, and in it `owner`, has a byte locked."""
@@ -81,6 +120,55 @@ class Locks:
         if self._pid != os.getpid():
             self._pid = os.getpid()
             self._taken = {}
+            self._watches = {}
+
+
+class _Watch:
+    """Sees whether a process that has a lock is stopped, or an ancestor of ours that stands still, for long."""
+
+    def __init__(self) -> None:
+        self.again = 0.0
+        self.has_seen_enough = False
+        self._pid = 0
+        self._ran = 0.0  # when it was not stopped
+        self._worked = 0.0  # how long it had worked
+        self._since = 0.0  # at this time
+
+    def look_at(self, pid: int, now: float) -> None:
+        state, worked = _doing(pid)
+        if pid != self._pid:
+            self._pid, self._ran, self._worked, self._since = pid, now, worked, now
+        if state != "T":
+            self._ran = now
+        idle = worked - self._worked <= IDLE * (now - self._since)
+        if not idle:
+            self._worked, self._since = worked, now
+        stopped = now - self._ran >= STOPPED
+        self.has_seen_enough = stopped or (idle and now - self._since >= STANDING and _is_above_us(pid))
+
+
+def _doing(pid: int) -> tuple[str, float]:
+    """Give the state of a process ("T": stopped), and the seconds that it has worked."""
+    fields = _stat(pid)
+    # Ticks in user mode and in the kernel, of all threads. There are 100 in a second, whatever the kernel counts in.
+    return (fields[0], (int(fields[11]) + int(fields[12])) / 100) if fields else ("", 0.0)
+
+
+def _is_above_us(pid: int) -> bool:
+    """Tell whether a process has begun this one, or one that has."""
+    above = os.getppid()
+    while above > 1 and above != pid:
+        fields = _stat(above)
+        above = int(fields[1]) if fields else 0
+    return above == pid > 0
+
+
+def _stat(pid: int) -> list[str]:
+    """Read what the kernel says of a process (proc(5)): the fields behind its name, which may hold anything."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text(encoding="utf-8", errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 _opened: dict[tuple[int, int], Locks] = {}
@@ -119,8 +207,12 @@ class Leases:
 
     def lease(self, key: bytes) -> Held | None:
         """Take the right to compute a key, None while another has it. Raises `OSError`."""
-        held = Held(key, locks_of(self._path), self._keep)
-        return held if held.take() else None
+        locks = locks_of(self._path)
+        held = Held(key, locks, self._keep)
+        if held.take():
+            return held
+        heir = Held(key, locks, self._keep, heir=True)
+        return heir if locks.is_stuck(held.offset) and heir.take() else None
 
     @contextmanager
     def alone(self) -> Generator[None]:
@@ -142,23 +234,24 @@ class Leases:
 
 
 class Held(Lease):
-    """The lease of one key on this host."""
+    """The lease of one key on this host; or of its heir, see NOTE [heirs]."""
 
-    def __init__(self, key: bytes, locks: Locks, keep: Callable[[Held], bool]) -> None:
+    def __init__(self, key: bytes, locks: Locks, keep: Callable[[Held], bool], *, heir: bool = False) -> None:
         self.key = key
-        self._offset = xxh3_64_intdigest(key) >> 2
+        offset = xxh3_64_intdigest(key) >> 2
+        self.offset = SURGERY + 1 + (offset >> 1) if heir else offset
         self._locks = locks
         self._keep = keep
         self._released = False
 
     def take(self) -> bool:
         """Take it if it is free."""
-        return self._locks.take(self._offset, self)
+        return self._locks.take(self.offset, self)
 
     @property
     def held(self) -> bool:
         """Tell whether it is still ours."""
-        return not self._released and self._locks.holds(self._offset, self)
+        return not self._released and self._locks.holds(self.offset, self)
 
     def release(self) -> None:
         """Give it back; a second time it does nothing."""
@@ -169,7 +262,7 @@ class Held(Lease):
 
     def let_go(self) -> None:
         """Unlock the byte."""
-        self._locks.give_back(self._offset, self)
+        self._locks.give_back(self.offset, self)
 
 
 _NETWORK = {

@@ -29,6 +29,8 @@ if TYPE_CHECKING:
 ENTRY = 500
 # How many of those used least recently are compared.
 LOOKS = 16
+# Of what two calls took, less than this factor says nothing.
+NOISE = 4
 
 
 class Results(MutableMapping[Key, Any]):
@@ -181,7 +183,10 @@ class Results(MutableMapping[Key, Any]):
             return None
         for key in few:
             self._worth[key] /= 2
-        return min(few, key=self._worth.__getitem__)
+        # What has just come stays: it may be asked for at once.
+        others = few[:-1] if 1 < len(few) == len(self.entries) else few
+        least = min(others, key=self._worth.__getitem__)
+        return least if self._worth[least] < self._worth[few[0]] / NOISE else few[0]
 
 
 @cache

@@ -100,12 +100,20 @@ def test_while_another_thread_works_a_draw_is_not_remembered():
         thread.join()
 
 
+def stands_still(thread):
+    """Wait until a thread has come to where it waits."""
+    clock, then = time.pthread_getcpuclockid(thread.ident), -1.0
+    while then != (then := time.clock_gettime(clock)):
+        time.sleep(0.05)
+
+
 def test_a_thread_that_only_waits_draws_nothing():
     f = Memo()(lambda n: torch.rand(n).tolist())
     done = threading.Event()
     thread = threading.Thread(target=done.wait)
     thread.start()
     try:
+        stands_still(thread)
         f(2)
         assert f.cache_info().currsize == 1
     finally:
@@ -187,3 +195,63 @@ def make_after(make, draw, times):
     for _ in range(times):
         draw(generator)
     return generator
+
+
+def set_dtype():
+    torch.set_default_dtype(torch.float64)
+
+
+def set_deterministic():
+    torch.use_deterministic_algorithms(True)
+
+
+def set_grad():
+    torch.set_grad_enabled(False)
+
+
+MODES = {"dtype": set_dtype, "deterministic": set_deterministic, "grad": set_grad}
+
+
+@pytest.fixture
+def modes():
+    yield
+    torch.set_default_dtype(torch.float32)
+    torch.use_deterministic_algorithms(False)
+    torch.set_grad_enabled(True)
+
+
+@pytest.mark.usefixtures("modes")
+@pytest.mark.parametrize("mode", MODES)
+@pytest.mark.parametrize("make", [lambda: 3, lambda: torch.ones(2), lambda: torch.ones(2, requires_grad=True)])
+def test_a_function_that_changes_modes_of_torch_is_not_remembered(mode, make):
+    change = MODES[mode]
+
+    def f(x):
+        y = x * 2
+        change()
+        return y
+
+    memoized, x = Memo()(f), make()
+    before = torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled(), torch.is_grad_enabled()
+    with pytest.warns(MemogradWarning, match=r"f\(\) changes torch's modes"):
+        y = memoized(x)
+    assert getattr(y, "requires_grad", None) == getattr(x, "requires_grad", None)
+    for _ in range(2):
+        torch.set_default_dtype(before[0])
+        torch.use_deterministic_algorithms(before[1])
+        torch.set_grad_enabled(before[2])
+        memoized(x)
+        after = torch.get_default_dtype(), torch.are_deterministic_algorithms_enabled(), torch.is_grad_enabled()
+        assert after != before
+    assert memoized.cache_info()[0] == memoized.cache_info().currsize == 0
+
+
+def test_the_first_use_of_a_mode_that_is_left_again_is_remembered():
+    @Memo()
+    def f(x):
+        with torch.no_grad():
+            return x * 2
+
+    f(torch.ones(2))
+    assert f(torch.ones(2)).tolist() == [2, 2]
+    assert f.cache_info().hits == 1
