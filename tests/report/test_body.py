@@ -51,7 +51,7 @@ def test_an_outline_says_where_what_is():
 
 def test_of_a_call_the_result_is_shown_and_not_what_it_is_wrapped_in(tmp_path):
     with Disk(tmp_path) as store:
-        memo(lambda x: {"text": x * 2}, store=store, version="1", always=True)("hi")
+        memo(lambda x: {"text": x * 2}, store=store, always=True)("hi")
         (info,) = store.infos()
         assert body_of(store.get(info.key)).parts == [("result", "dict of 1"), ("result['text']", "str 'hihi'")]
 
