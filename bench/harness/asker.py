@@ -11,19 +11,24 @@ import sys
 import time
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from memograd import Memo
+
+TOLD: dict[str, Any] = {}
+NUMBERS = count()
+
+
+def squared(n: int) -> int:
+    """Leave a file, take a while, and compute."""
+    (Path(TOLD["here"]) / f"{n}.{os.getpid()}.{next(NUMBERS)}").touch()
+    time.sleep(TOLD["pause"])
+    return n * n
 
 
 def main(store: str, folder: str, seed: str, keys: str, seconds: str) -> None:
     """Ask for all keys, each asker in an order of its own; say how many answers are wrong."""
-    here, numbers, pause = Path(folder), count(), float(seconds)
-
-    def squared(n: int) -> int:
-        (here / f"{n}.{os.getpid()}.{next(numbers)}").touch()
-        time.sleep(pause)
-        return n * n
-
+    TOLD.update(here=folder, pause=float(seconds))
     # By name: what it is told of the folder is no input, and each process has a counter of its own.
     ours = Memo(store)(squared, version="1")
     wanted = list(range(int(keys)))

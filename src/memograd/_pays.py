@@ -268,11 +268,12 @@ class Pays:
 class Watch:
     """The seconds that one outermost call takes, for the account of its function."""
 
-    __slots__ = ("_began", "_computed", "_keyed", "_looked", "_pays", "again")
+    __slots__ = ("_began", "_begun", "_computed", "_keyed", "_looked", "_pays", "_preparing", "again")
 
     def __init__(self, pays: Pays) -> None:
         self._pays = pays
-        self._began = self._keyed = self._looked = self._computed = perf_counter()
+        self._began = self._keyed = self._looked = self._begun = self._computed = perf_counter()
+        self._preparing = 0.0
         self.again = False
 
     def sees(self, key: Hashable) -> bool:
@@ -286,7 +287,11 @@ class Watch:
 
     def looked(self) -> None:
         """Note that the store has been looked into."""
-        self._looked = self._computed = perf_counter()
+        self._looked = self._begun = self._computed = perf_counter()
+
+    def prepared(self, since: float, begun: float) -> None:
+        """Note that since a moment it was noted what the call may change, and when the function begins."""
+        self._preparing, self._begun = begun - since, begun
 
     def computed(self) -> None:
         """Note that the function has returned."""
@@ -298,6 +303,7 @@ class Watch:
 
     def missed(self) -> str:
         """Tell of a call that was computed and is remembered by now; give what has changed thereby."""
-        key, lookup = self._keyed - self._began, self._looked - self._keyed
-        put, compute = perf_counter() - self._computed, self._computed - self._looked
+        # What others have kept it waiting, between the look and the preparing, is nobody's account.
+        key, lookup = self._keyed - self._began, self._looked - self._keyed + self._preparing
+        put, compute = perf_counter() - self._computed, self._computed - self._begun
         return self._pays.missed(key, lookup, put, compute, again=self.again)

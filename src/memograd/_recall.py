@@ -128,7 +128,7 @@ class Recall(Lookup):
                 return value
             if concerns(values, self.subject.reads()):
                 return self.graded(base, key, args, kwargs, values, turn, watch)
-            before = Before(self.subject, base, key, values)
+            before = self.prepared(base, key, values, watch)
             value, known = self.computed(before, args, kwargs)
             if watch is not None:
                 watch.computed()
@@ -137,6 +137,14 @@ class Recall(Lookup):
         finally:
             turn.owner = 0
             self.leave(turn, key)
+
+    def prepared(self, base: Key, key: Key, values: Sequence[Any], watch: Watch | None) -> Before:
+        """Note how things stand before an outermost call is computed."""
+        since = perf_counter()
+        before = Before(self.subject, base, key, values)
+        if watch is not None:
+            watch.prepared(since, before.began)
+        return before
 
     def graded(
         self,
@@ -151,7 +159,7 @@ class Recall(Lookup):
         """Answer an outermost call whose result may require grad: from a graph, from the store, else by computing."""
         value = self.recalled(key, args, kwargs, values)
         if value is MISSING:
-            return self.recorded(Before(self.subject, base, key, values), args, kwargs, turn, watch)
+            return self.recorded(self.prepared(base, key, values, watch), args, kwargs, turn, watch)
         turn.value = ALONE
         if watch is not None:
             self.note(watch.hit())
