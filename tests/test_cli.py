@@ -432,7 +432,7 @@ DELETING = (("clear", "--yes"), ("prune", "--to", "1GB", "--yes"), ("prune", "--
             ("pin", "--filter", "hits>0"))  # fmt: skip
 
 
-def fails(said, *arguments):
+def assert_fails(said, *arguments):
     """Run a command in a process of its own, where warnings are as people have them."""
     done = memograd(*arguments, cwd="/")
     assert (done.returncode, done.stdout) == (1, ""), (arguments, done)
@@ -441,7 +441,7 @@ def fails(said, *arguments):
 
 @pytest.mark.parametrize("arguments", [("stats",), ("ls", "--json"), ("check",), ("clear", "--yes")])
 def test_a_server_that_nobody_reaches_is_a_failure(arguments):
-    fails("is away", *arguments, "--store", "redis://me:secret@localhost:1/0")
+    assert_fails("is away", *arguments, "--store", "redis://me:secret@localhost:1/0")
 
 
 @pytest.mark.parametrize("arguments", [("stats",), ("ls", "--json"), ("show", "10")])
@@ -451,7 +451,7 @@ def test_an_index_that_cannot_be_read_is_a_failure(arguments, tmp_path):
     for left in (tmp_path / "store").glob("index.sqlite-*"):
         left.unlink()
     (tmp_path / "store" / "index.sqlite").write_bytes(b"no index of anything " * 500)
-    fails("cannot be used", *arguments, "--store", str(tmp_path / "store"))
+    assert_fails("cannot be used", *arguments, "--store", str(tmp_path / "store"))
 
 
 @pytest.mark.parametrize("arguments", [*LOOKING, *DELETING])

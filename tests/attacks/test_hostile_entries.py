@@ -11,6 +11,7 @@ import struct
 import sys
 import time
 import zipfile
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -48,7 +49,7 @@ class Pair(NamedTuple):
     right: Any
 
 
-def refused(entry):
+def assert_refused(entry):
     for own in (True, False):
         with pytest.raises(Unreadable):
             decode(bytearray(entry) if own else bytes(entry), own=own)
@@ -91,7 +92,7 @@ def saved():
 ], ids=range(20))  # fmt: skip
 def test_what_is_no_entry(raw):
     RAN.clear()
-    refused(raw)
+    assert_refused(raw)
     assert RAN == []
 
 
@@ -99,7 +100,7 @@ def test_what_is_no_entry(raw):
     "meta", [{"memograd": "2"}, {"memograd": ""}, {"memograd": 1}, {"memograd": None}, {"value": 1}, {"value": None}]
 )
 def test_metadata_of_another_kind(meta):
-    refused(made([1, []], meta=meta))
+    assert_refused(made([1, []], meta=meta))
 
 
 @pytest.mark.parametrize("item", [
@@ -110,15 +111,15 @@ def test_metadata_of_another_kind(meta):
     {"dtype": "F32"}, {"shape": [2]}, tensor() | {"data_offsets": None},
 ])  # fmt: skip
 def test_tensors_that_do_not_fit_their_bytes(item):
-    refused(one("tensor", [0], None, {"0": item}, b"\0" * 8))
+    assert_refused(one("tensor", [0], None, {"0": item}, b"\0" * 8))
 
 
 def test_tensors_that_overlap_leave_a_gap_or_miss():
     for first, second, size in (((0, 8), (4, 12), 12), ((0, 8), (12, 20), 20), ((0, 8), (0, 8), 8), ((4, 12), (12, 20), 20), ((0, 8), (8, 16), 20),
                                 ((0, 8), (8, 16), 12)):  # fmt: skip
-        refused(one("list", [], None, {"0": tensor(offsets=first), "1": tensor(offsets=second)}, b"\0" * size))
+        assert_refused(one("list", [], None, {"0": tensor(offsets=first), "1": tensor(offsets=second)}, b"\0" * size))
     for name in ("1", "00", "", "x", "-1", "../0"):
-        refused(one("list", [], None, {name: tensor()}, b"\0" * 8))
+        assert_refused(one("list", [], None, {name: tensor()}, b"\0" * 8))
 
 
 KINDS = [
@@ -185,7 +186,7 @@ def test_every_kind_with_all_that_it_does_not_expect():
     one("list", [], {"items": 0}, {"0": tensor()}, b"\0" * 8),
 ])  # fmt: skip
 def test_views_that_reach_out_of_their_memory(entry):
-    refused(entry)
+    assert_refused(entry)
 
 
 @pytest.mark.parametrize("value", [
@@ -195,18 +196,18 @@ def test_views_that_reach_out_of_their_memory(entry):
     [[0], [["tuple", [[1]]], ["frozenset", [[0]]]]], [[1], [["dict", [[2], 1]], ["list", [[0]]], ["tuple", []]]],
 ], ids=range(24))  # fmt: skip
 def test_structures_that_refer_to_nothing(value):
-    refused(made(value))
+    assert_refused(made(value))
 
 
 @pytest.mark.parametrize("text", ["[" * 1_000_000, '{"a":' * 1_000_000, "[0," + "9" * 100_000 + "]", "[1e999999,[]]", "nul", "", '["\\ud800",[]]', "[NaN,[]]"],
                          ids=range(8))  # fmt: skip
 def test_structure_that_is_no_json(text):
-    refused(made(text))
+    assert_refused(made(text))
 
 
 def test_headers_of_brackets():
     for raw in (b"[" * 1_000_000, b'{"a":' * 1_000_000, b'{"__metadata__":' * 1000):
-        refused(len(raw).to_bytes(8, "little") + raw)
+        assert_refused(len(raw).to_bytes(8, "little") + raw)
 
 
 def test_a_header_over_the_limit_is_not_looked_at():
@@ -260,10 +261,10 @@ def test_keys_that_would_be_hashed_for_ever(kind):
         ]
     begun = time.monotonic()
     if kind != "frozenset":
-        refused(made([[len(rows)], [*rows, ["set", [[len(rows) - 1]]]]]))
-        refused(made([[len(rows)], [*rows, ["dict", [[len(rows) - 1], 1]]]]))
+        assert_refused(made([[len(rows)], [*rows, ["set", [[len(rows) - 1]]]]]))
+        assert_refused(made([[len(rows)], [*rows, ["dict", [[len(rows) - 1], 1]]]]))
     else:
-        refused(made([[len(rows) - 1], rows]))
+        assert_refused(made([[len(rows) - 1], rows]))
     assert time.monotonic() - begun < 20
 
 
@@ -280,7 +281,7 @@ def test_a_small_entry_makes_a_small_value():
 def test_a_class_is_read_by_its_digest_only():
     facts = {"class": f"{__name__}:Record", "fields": ["x"]}
     for digest in ({}, {"digest": None}, {"digest": ""}, {"digest": "0" * 32}, {"digest": digest_of(Pair)}):
-        refused(one("dataclass", [1], facts | digest))
+        assert_refused(one("dataclass", [1], facts | digest))
     assert decode(one("dataclass", [1], facts | {"digest": digest_of(Record)}), own=False) == Record(1)
 
 
@@ -295,7 +296,7 @@ def test_classes_are_not_called():
         ("RAN", []),
     ):
         for row in ("dataclass", "record", "namedtuple", "enum"):
-            refused(one(row, [1] * len(fields), {"class": f"{__name__}:{kind}", "fields": fields, "keys": []}))
+            assert_refused(one(row, [1] * len(fields), {"class": f"{__name__}:{kind}", "fields": fields, "keys": []}))
     assert len(RAN) == before
 
 
@@ -367,8 +368,8 @@ def test_damaged_entries_give_a_value_or_are_refused(sample):
 @given(st.recursive(st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.sampled_from(KINDS) | st.text(max_size=5),
                     lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.sampled_from(["class", "fields", "items", "shape", "at"]), inner, max_size=3)))  # fmt: skip
 def test_any_json_is_a_value_or_is_refused(value):
+    RAN.clear()
     for structure in (value, [[0], [value]], [[0], [["list", [1]], value]]):
-        try:
+        with suppress(Unreadable):
             decode(made(structure, {"0": tensor()}, b"\0" * 8), own=False)
-        except Unreadable:
-            pass
+    assert RAN == []

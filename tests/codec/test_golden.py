@@ -39,7 +39,7 @@ def entry(name):
     return (GOLDEN / f"{name}.safetensors").read_bytes()
 
 
-def equal(one, two):
+def assert_equal(one, two):
     assert type(one) is type(two)
     if isinstance(one, torch.Tensor):
         assert one.dtype is two.dtype
@@ -51,7 +51,7 @@ def equal(one, two):
 
 @pytest.mark.parametrize("name", VALUES)
 def test_version_1_is_read(name):
-    equal(decode(entry(name), own=False), VALUES[name])
+    assert_equal(decode(entry(name), own=False), VALUES[name])
 
 
 def test_views_of_version_1_are_read():
@@ -60,7 +60,7 @@ def test_views_of_version_1_are_read():
         if isinstance(two, np.ndarray):
             assert (one.dtype, one.strides, one.tolist()) == (two.dtype, two.strides, two.tolist())
         else:
-            equal(one, two)
+            assert_equal(one, two)
     back[1][0] = -1
     assert back[0][0, 1] == -1
 

@@ -24,21 +24,21 @@ def again(value):
     return decode(bytearray(b"".join(encode(value))), own=True)
 
 
-def same(one, two):
+def assert_same(one, two):
     """Equal, of equal types all the way down, to the bit."""
     assert type(one) is type(two)
     if isinstance(one, float):
         assert struct.pack("d", one) == struct.pack("d", two)
     elif isinstance(one, complex):
-        same([one.real, one.imag], [two.real, two.imag])
+        assert_same([one.real, one.imag], [two.real, two.imag])
     elif isinstance(one, dict):
-        same(list(one.items()), list(two.items()))
+        assert_same(list(one.items()), list(two.items()))
     elif isinstance(one, (list, tuple, deque)):
         assert len(one) == len(two)
         for left, right in zip(one, two, strict=True):
-            same(left, right)
+            assert_same(left, right)
     elif isinstance(one, slice):
-        same([one.start, one.stop, one.step], [two.start, two.stop, two.step])
+        assert_same([one.start, one.stop, one.step], [two.start, two.stop, two.step])
     else:
         assert one == two
 
@@ -78,13 +78,13 @@ def test_it_comes_back(value):
     if isinstance(value, Decimal) and value.is_snan():
         assert again(value).as_tuple() == value.as_tuple()
         return
-    same(value, again(value))
-    same([value, {"x": (value,)}], again([value, {"x": (value,)}]))
+    assert_same(value, again(value))
+    assert_same([value, {"x": (value,)}], again([value, {"x": (value,)}]))
 
 
 def test_numbers_in_their_thousands_are_a_tensor_of_the_file():
     assert len(b"".join(encode([0.1] * 10_000))) < 80_300
-    same(again((0.1,) * 10_000), (0.1,) * 10_000)
+    assert_same(again((0.1,) * 10_000), (0.1,) * 10_000)
 
 
 hashable = st.recursive(
@@ -112,7 +112,7 @@ values = st.recursive(
 def test_whatever_is_plain_comes_back(value):
     raw = b"".join(encode(value))
     for back in (decode(raw, own=False), decode(bytearray(raw), own=True), decode(memoryview(raw), own=True)):
-        same(value, back)
+        assert_same(value, back)
 
 
 def test_the_same_object_twice_is_one_object():

@@ -19,7 +19,7 @@ def again(value):
     return decode(bytearray(b"".join(encode(value))), own=True)
 
 
-def same(one, two):
+def assert_same(one, two):
     assert type(one) is type(two)
     facts = ("dtype", "shape", "device", "requires_grad", "is_leaf")
     assert [getattr(one, name) for name in facts] == [getattr(two, name) for name in facts]
@@ -46,8 +46,8 @@ TENSORS = [
 
 @pytest.mark.parametrize("tensor", TENSORS, ids=lambda t: f"{t.dtype}-{tuple(t.shape)}-{t.stride()}")
 def test_it_comes_back(tensor):
-    same(again(tensor), tensor)
-    same(again([tensor, 1])[0], tensor)
+    assert_same(again(tensor), tensor)
+    assert_same(again([tensor, 1])[0], tensor)
 
 
 @pytest.mark.filterwarnings("ignore:ComplexHalf")
@@ -56,9 +56,9 @@ def test_every_type_comes_back(dtype):
     raw = torch.randint(0, 2 if dtype is torch.bool else 256, (6 * dtype.itemsize,), dtype=torch.uint8)
     tensor = raw.view(dtype).view(2, 3)
     back = again([tensor, tensor.t()])
-    same(back[0], tensor)
-    same(back[1], tensor.t())
-    same(again(tensor), tensor)
+    assert_same(back[0], tensor)
+    assert_same(back[1], tensor.t())
+    assert_same(again(tensor), tensor)
     opened = safetensors.torch.load(b"".join(encode(tensor)))["0"]
     assert opened.view(-1).view(torch.uint8).tolist() == raw.tolist()
 
@@ -83,8 +83,8 @@ def test_surroundings_do_not_matter():
     finally:
         torch.set_default_device(None)
         torch.set_default_dtype(torch.float32)
-    same(back[0], base)
-    same(back[2], torch.empty(0, 2))
+    assert_same(back[0], base)
+    assert_same(back[2], torch.empty(0, 2))
 
 
 def test_views_of_one_tensor_are_views_again():
@@ -183,7 +183,7 @@ def test_buffers_come_back(persistent, requires_grad):
     for made in (whole, whole[2:], whole[::2], torch.empty(0)):
         value = nn.Buffer(made.clone().requires_grad_(requires_grad), persistent=persistent)
         back = again([value])[0]
-        same(back, value)
+        assert_same(back, value)
         assert vars(back) == vars(value)
         assert isinstance(back, nn.Buffer)
 
@@ -288,7 +288,7 @@ def test_a_device_that_is_not_there_is_said(monkeypatch):
 def test_tensors_of_a_device_come_back_there():
     whole = torch.arange(12.0, device="cuda")
     back = again([whole[2:], whole.view(3, 4).t(), torch.ones(3, device="cuda", dtype=torch.bfloat16)])
-    same(back[0], whole[2:])
-    same(back[1], whole.view(3, 4).t())
+    assert_same(back[0], whole[2:])
+    assert_same(back[1], whole.view(3, 4).t())
     back[0][0] = -1
     assert back[1][2, 0] == -1

@@ -61,7 +61,7 @@ def test_what_is_no_digest_leads_to_no_file(files, name):
     files.remove(name)
 
 
-def damage(files, digest, do):
+def assert_damage_is_noticed(files, digest, do):
     path = files.path(digest)
     path.chmod(0o600)
     do(path)
@@ -75,11 +75,11 @@ def test_a_flipped_bit_is_noticed(files):
         data[len(data) // 2] ^= 4
         path.write_bytes(data)
 
-    damage(files, put(files, [BODY]), flip)
+    assert_damage_is_noticed(files, put(files, [BODY]), flip)
 
 
 def test_a_file_of_another_size_is_noticed_before_it_is_mapped(files):
-    damage(files, put(files, [BODY]), lambda path: os.truncate(path, 10))
+    assert_damage_is_noticed(files, put(files, [BODY]), lambda path: os.truncate(path, 10))
 
 
 def test_a_link_or_a_pipe_is_not_followed_or_waited_for(files, tmp_path):
