@@ -13,7 +13,7 @@ from tests.threads import together
 
 from memograd import Memo, MemogradWarning, _far, _single, subscribe
 from memograd._events import Wait
-from memograd._far import PATIENCE, PATIENCE_AT_FIRST, Worth
+from memograd._worth import PATIENCE, PATIENCE_AT_FIRST, Worth
 from memograd.store import Disk, Memory, Tiered
 
 TIMEOUT = 10

@@ -86,6 +86,6 @@ class Cutting(Memory):
     ],
 )
 def test_the_contract_finds_a_store_that_breaks_it(store, failing, monkeypatch):
-    monkeypatch.setattr("memograd.testing.PATIENCE", 0.5)
+    monkeypatch.setattr("memograd.testing._ways.PATIENCE", 0.5)
     with pytest.raises(AssertionError, match=f"(?s)of .* failed\n.*{failing}"):
         StoreContract.run(store)

@@ -11,17 +11,16 @@ import time
 from time import monotonic, perf_counter
 from typing import TYPE_CHECKING, Any
 
-from memograd._ambient._streams import are_streams
-from memograd._copies._keep import Unkeepable, keep
-from memograd._copies._kept import Kept, Once
+from memograd._copies._keep import Unkeepable
 from memograd._deep._flight import here
-from memograd._draws import Drawn, Signpost
+from memograd._draws import Signpost
 from memograd._events import Wait, listeners, tell
-from memograd._gradients import Graded
+from memograd._forms import as_data, as_kept
 from memograd._held import Held, held_by_thread, is_inside
 from memograd._key import CONTENT, MISSING
 from memograd._single import LOOK_UP, Watch
 from memograd._subject import digest_for, full_name, joined
+from memograd._worth import Worth
 from memograd.fingerprint._digest import hash_of
 from memograd.fingerprint._form import marshalled
 
@@ -36,13 +35,8 @@ if TYPE_CHECKING:
 
 # Bytes from which on a result that is mapped from a file is mapped anew at each hit, and not kept in memory.
 MAPPED = 1 << 20
-# Seconds to wait at most for another process, or host, that computes: of a function that was not computed here yet, and
-# of any other, of which it is ten times as long as its longest call if that is more.
-PATIENCE_AT_FIRST = 600.0
-PATIENCE = 60.0
 _PAUSES = 0.001, 0.1  # seconds between two looks while waiting, at first and at most
 _MODULES = "memograd._module"
-_LOOK_AGAIN = 32  # calls of a function that is computed sooner than it is read, until one is looked for again
 
 
 class _Nobody:
@@ -143,7 +137,7 @@ class Far:
         (body,) = entry.body
         try:
             form, value, *rest = decode(body, own=True)
-            return _as_kept(form, value, rest, entry.nbytes >= MAPPED and self.store.maps, copy=self.options.copy)
+            return as_kept(form, value, rest, entry.nbytes >= MAPPED and self.store.maps, copy=self.options.copy)
         except (Unreadable, Unkeepable, ValueError, TypeError) as error:
             self.voice.tell(self.subject.face, f"{self.subject.name}(): an entry cannot be read: {error}")
             return MISSING
@@ -161,7 +155,7 @@ class Far:
         if not self.serves:
             return False
         digest = self.digest(key)
-        data = None if digest is None else _as_data(stored)
+        data = None if digest is None else as_data(stored)
         if digest is None:
             self.say_unkeyed(key)
         elif data is None:
@@ -206,7 +200,7 @@ class Far:
         return "a part of the key stands for itself, in this process"
 
     def give(self, digest: bytes, data: tuple[Any, ...], about: Callable[[], About]) -> int:
-        """Give a result to the store, in the form that `_as_data` has made; count the bytes that it took."""
+        """Give a result to the store, in the form that `as_data` has made; count the bytes that it took."""
         from memograd.codec import Unencodable, encode
         from memograd.store._base import Entry
 
@@ -340,88 +334,6 @@ class Far:
         self.voice.refuse(self.subject.face, reason, once=f"far {doing}")
 
 
-class Worth:
-    """Whether to ask a store, and to give to it, by what computing and reading took of late.
-
-    Attributes:
-        reading: seconds that a look takes.
-    """
-
-    __slots__ = ("_computing", "_longest", "_passed", "reading")
-
-    def __init__(self) -> None:
-        self._computing: float | None = None
-        self._longest = 0.0
-        self.reading = 20e-6
-        self._passed = 0
-
-    @property
-    def pays(self) -> bool:
-        """Whether computing takes longer than reading."""
-        return self._computing is None or self._computing > self.reading
-
-    @property
-    def patience(self) -> float:
-        """Seconds to wait at most for another who computes."""
-        return max(PATIENCE, 10 * self._longest) if self._longest else PATIENCE_AT_FIRST
-
-    def looks(self) -> bool:
-        """Tell whether to look for a result: where computing takes longer, and else now and then."""
-        if self.pays:
-            return True
-        self._passed += 1
-        return self._passed % _LOOK_AGAIN == 0
-
-    def note_computed(self, seconds: float) -> None:
-        """Note what a result took to compute."""
-        self._longest = max(self._longest, seconds)
-        self._computing = seconds if self._computing is None else 0.9 * self._computing + 0.1 * seconds
-
-    def note_read(self, seconds: float) -> None:
-        """Note what a look took."""
-        # The first opens files and imports what it needs.
-        self.reading = 0.9 * self.reading + 0.1 * min(seconds, 10 * self.reading)
-
-    def takes(self, seconds: float) -> bool:
-        """Tell whether to store what took so long to compute."""
-        return seconds > self.reading
-
-
 def _pointing(streams: Sequence[str], effects: Sequence[str]) -> str:
     drawn = f": draws from {', '.join(streams)}" if streams else ""
     return drawn + (f": changes {', '.join(effects)}" if effects else "")
-
-
-def _as_data(stored: Any) -> tuple[Any, ...] | None:
-    """Make of what is kept in memory what a codec takes; None for what is a part of the arguments."""
-    drawn = stored if type(stored) is Drawn else None
-    held = stored if drawn is None else drawn.value
-    rest: tuple[Any, ...] = () if drawn is None else (drawn.after, drawn.generators)
-    if type(held) is Graded:
-        return "graded", held.value, tuple(held.plan), *rest
-    if type(held) is Kept:
-        return None if held.lends else ("value", held.value, *rest)
-    return "value", held, *rest
-
-
-def _as_kept(form: str, value: Any, rest: Sequence[Any], maps: bool, *, copy: bool) -> Any:
-    """Make of what was read what is kept in memory. Raises `TypeError`, `ValueError` for what is none of ours."""
-    if form == "signpost":
-        (effects,) = rest
-        if not are_streams(value) or not all(isinstance(path, str) for path in effects):
-            raise ValueError("a signpost that leads nowhere")
-        return Signpost(tuple(value), tuple(effects))
-    made: Any
-    if form == "graded":
-        from memograd._replay import Plan
-
-        plan, *rest = rest
-        made = Graded(value, Plan(*plan))
-    elif form == "value":
-        made = Once(value) if maps else keep(value, [], copy=copy)
-    else:
-        raise ValueError(f"a form that is not known: {form!r}")
-    if not rest:
-        return made
-    after, generators = rest
-    return Drawn(made, dict(after), dict(generators), sound=False)

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from memograd._cli import LISTED
+from memograd._cli._demo import LISTED
 from memograd._demo._words import BEGIN, END, IGNORED, Corpus, word_list
 
 
