@@ -27,8 +27,8 @@ from xxhash import xxh3_128_digest
 
 from memograd import Memo, MemogradWarning, memo, subscribe
 from memograd._events import Miss, Refuse, Wait
-from memograd._worth import Worth
 from memograd._key import Key
+from memograd._worth import Worth
 from memograd.codec import encode
 from memograd.fingerprint._content import identify, writings_of_keys
 from memograd.store import Array, Entry, Memory, Null
