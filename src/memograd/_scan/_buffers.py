@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import os
 import threading
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 if TYPE_CHECKING:
+    from collections.abc import Generator
+
     from numpy.typing import NDArray
     from torch import Tensor
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 
 _KEPT = 4  # blocks; a stack of more layers than that borrows the rest anew
 _idle: list[Block] = []
+_lends: ContextVar[bool] = ContextVar("memograd_lends", default=True)
 _lock = threading.RLock()  # a loan may be dropped by the collector while its own thread holds the lock
 
 
@@ -40,12 +45,22 @@ def release_buffers() -> None:
     _idle.clear()
 
 
+@contextmanager
+def fresh() -> Generator[None]:
+    """Lend nothing in this block: where bytes are counted, idle blocks would count."""
+    token = _lends.set(False)
+    try:
+        yield
+    finally:
+        _lends.reset(token)
+
+
 def lend(rows: int, columns: int, like: Tensor) -> Tensor:
     """Give a tensor (rows, columns) of the dtype and on the device of ``like``, uninitialized.
 
     On a CPU its memory comes back when nothing refers to it: no view, no graph, no hook on what a graph saves.
     """
-    if like.is_cuda:
+    if like.is_cuda or not _lends.get():
         return like.new_empty(rows, columns)
     nbytes = rows * columns * like.element_size()
     memory = np.asarray(_Loan(_fitting(nbytes)))[:nbytes]

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _LSTM = 2  # what oneDNN calls the cell; it has no other
 _onednn_lstm = torch.ops.aten.mkldnn_rnn_layer.default
 _onednn_lstm_backward = torch.ops.aten.mkldnn_rnn_layer_backward.default
-_LONG = 8  # levels from which a call of the fused kernel pays for rearranging the weights
+LONG = 8  # levels from which a call of the fused kernel pays for rearranging the weights
 
 
 def stretches(direction: Direction, fuses: bool) -> Iterator[tuple[int, int, bool]]:
@@ -39,7 +39,7 @@ def stretches(direction: Direction, fuses: bool) -> Iterator[tuple[int, int, boo
     Within a straight range every node has one child and no row ends before the last level.
     """
     trie = direction.trie
-    if not fuses or trie.levels < _LONG:
+    if not fuses or trie.levels < LONG:
         yield 0, trie.levels, False
         return
     widths = np.diff(trie.starts)
@@ -49,7 +49,7 @@ def stretches(direction: Direction, fuses: bool) -> Iterator[tuple[int, int, boo
     cuts = [*np.flatnonzero(breaks | (np.arange(trie.levels) == 0)).tolist(), trie.levels]
     pending = 0
     for begin, stop in pairwise(cuts):
-        if stop - begin >= _LONG:
+        if stop - begin >= LONG:
             if pending < begin:
                 yield pending, begin, False
             yield begin, stop, True

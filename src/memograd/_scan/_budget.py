@@ -1,0 +1,132 @@
+"""A recurrent module within a budget of bytes: what its pieces take, as measured, and the plan that follows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from memograd._replay._meter import Meter
+from memograd._replay._plan import Costs, plan
+from memograd._scan._buffers import fresh
+from memograd._scan._choice import fuses
+from memograd._scan._pieces import Pieces
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Hashable, Sequence
+
+    from torch import Tensor
+
+    from memograd._replay._plan import Schedule
+    from memograd._scan._pieces import Job
+
+_SHORT = 8, 16  # steps of the first two trials
+_PART = 8  # a trial takes at most the eighth part of a sequence
+_STREAM = 6 << 10  # bytes of torch's random state, which is kept with a state where steps draw
+
+
+@dataclass(frozen=True)
+class Within:
+    """How a call was planned to stay within a budget.
+
+    Attributes:
+        budget: bytes for states that are kept and for the piece at work.
+        peak: the most of them that the plan takes.
+        fixed: of these, what a piece takes whatever its length: gradients of the weights, packed weights.
+        pieces: ranges of steps that are recorded and taken back at once; 1 where all is kept.
+        kept: states that are kept at once.
+        ahead: steps that are run a second time, or more often, for each step of the sequence.
+    """
+
+    budget: int
+    peak: int
+    fixed: int
+    pieces: int
+    kept: int
+    ahead: float
+
+    @staticmethod
+    def of(schedule: Schedule, budget: int) -> Within:
+        """Say what a plan comes to."""
+        pieces, ahead = sum(1 for _ in schedule.pieces()), schedule.ahead / max(schedule.steps, 1)
+        return Within(budget, schedule.peak, schedule.costs.fixed, pieces, schedule.kept, ahead)
+
+
+def schedule_of(job: Job, budget: int, x: Tensor, first: Sequence[Tensor]) -> Schedule:
+    """Plan a job within a budget.
+
+    Args:
+        job: what to run.
+        budget: in bytes.
+        x, first: as `run_pieces` takes them.
+
+    Raises:
+        ValueError: the budget is too small.
+    """
+    carry = sum(job.course.width * t.shape[1] * t.element_size() for t in first) + _STREAM * bool(job.stack.dropout)
+
+    def costs(lengths: Sequence[int]) -> Costs:
+        step, fixed = sizes(lambda n: _trial(job, x, first, n), lengths, (_class_of(job, x), job.course.width))
+        extra = _unseen(job, x)
+        # Where levels are of many widths, a piece may hold one step more than it counts.
+        fixed += extra.fixed + (0 if job.course.even else step + extra.step)
+        return Costs(carry, step + extra.step, fixed)
+
+    return planned(job.course.steps, budget, costs)
+
+
+def planned(steps: int, budget: int, costs: Callable[[Sequence[int]], Costs]) -> Schedule:
+    """Plan by what trials say: of a few steps, then of about as many as a piece will have."""
+    short = [min(n, steps) for n in _SHORT]
+    rough = costs(short)
+    room = min((budget - rough.fixed) // max(rough.step, 1), max(steps // _PART, short[1]))
+    if rough.fixed + steps * rough.step <= budget or room < 2 * short[1]:
+        return plan(steps, budget, rough)
+    return plan(steps, budget, costs([room // 2, room]))
+
+
+_measured: dict[Hashable, tuple[int, int]] = {}
+
+
+def sizes(trial: Callable[[int], int], lengths: Sequence[int], kind: Hashable) -> tuple[int, int]:
+    """Give the bytes of a step, and those of a piece besides, from two trials; each is made once for each kind."""
+    a, b = lengths
+    name = kind, tuple(n.bit_length() for n in lengths) if b > _SHORT[1] else (a, b)
+    if name not in _measured:
+        one = trial(a)
+        step = max((trial(b) - one) // (b - a), 1) if b > a else one
+        _measured[name] = step, max(one - a * step, 0)
+    return _measured[name]
+
+
+def _trial(job: Job, x: Tensor, first: Sequence[Tensor], steps: int) -> int:
+    """Run a piece forward and back; give the most bytes that it took."""
+    quiet = replace(job, stack=replace(job.stack, dropout=0.0))
+    program = Pieces(quiet, x.detach())
+    with fresh(), Meter() as meter, torch.enable_grad():
+        leaves = [t.detach().requires_grad_() for t in (*program.read(0, steps), *first, *job.flat)]
+        given, weights = leaves[1 : len(first) + 1], leaves[len(first) + 1 :]
+        outputs, carry = program.run(0, steps, leaves[:1], given, weights)
+        real = (x, *(True for _ in first), *job.flat)
+        wanted = [t for t, r in zip(leaves, real, strict=True) if r is True or r.requires_grad]
+        torch.autograd.grad([outputs[0], *carry], wanted, [torch.zeros_like(t) for t in (outputs[0], *carry)])
+    return meter.peak
+
+
+def _class_of(job: Job, x: Tensor) -> Hashable:
+    """Name what the sizes of a piece depend on."""
+    stack = job.stack
+    shapes = tuple(tuple(w.shape) for w in job.flat)
+    asked = x.requires_grad, tuple(w.requires_grad for w in job.flat)
+    return stack.mode, shapes, asked, x.dtype, x.device, torch.is_autocast_enabled(x.device.type), job.source is None
+
+
+def _unseen(job: Job, x: Tensor) -> Costs:
+    """Give what a fused kernel takes for itself, which no trial sees: gates a step, and packed weights."""
+    stack = job.stack
+    if not all(fuses(stack.cell, stack.at(depth, 0), x) for depth in range(len(stack.weights))):
+        return Costs(0, 0)
+    size, packed = stack.weights[0][0][1].shape[1], max(sum(w.nbytes for w in of[0]) for of in stack.weights)
+    gates = job.course.width * stack.cell.gates * size * x.element_size()
+    return Costs(0, gates + gates // 8, 2 * packed + packed // 2)

@@ -1,0 +1,223 @@
+"""A recurrent module in pieces: what runs within a budget (``_replay``), all layers of a piece at once."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from memograd._replay._interpreter import Interpreter, Needs
+from memograd._scan._buffers import fresh
+from memograd._scan._choice import fuses
+from memograd._scan._layer import final, layer
+from memograd._scan._straight import fused
+from memograd._scan._torch import apply
+from memograd._share._arrays import on
+from memograd._share._sums import check_one_backward
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from memograd._replay._plan import Schedule
+    from memograd._scan._course import Course
+    from memograd._scan._stack import Stack
+    from memograd._scan._weights import Weights
+
+
+@dataclass(frozen=True)
+class Job:
+    """A stack of layers of one direction over a course.
+
+    Attributes:
+        stack: the layers.
+        course: what they run over.
+        source: (nodes,) the row of the input that a node reads; None where the input has a value for each node.
+        rows_first: whether outputs, (B, T, R), are laid out as a plain module's are.
+    """
+
+    stack: Stack
+    course: Course
+    source: Tensor | None = None
+    rows_first: bool = False
+
+    @property
+    def memory(self) -> int:
+        """Tensors of a state, per layer."""
+        return 2 if self.stack.cell.has_memory else 1
+
+    def with_weights(self, flat: Sequence[Tensor]) -> Stack:
+        """Give the stack with other tensors for weights."""
+        given = iter(flat)
+        return replace(self.stack, weights=[[[next(given) for _ in w] for w in of] for of in self.stack.weights])
+
+    @property
+    def flat(self) -> list[Tensor]:
+        """All weights."""
+        return [w for of_layer in self.stack.weights for of_direction in of_layer for w in of_direction]
+
+
+@dataclass
+class Pieces:
+    """The program of a job (``_replay._interpreter.Program``).
+
+    Attributes:
+        x: the inputs.
+        y, ends: receive outputs, and each layer's states where rows end; let go when they are given out.
+        dy, dends: the gradients of these.
+        dx: receives the gradients of the inputs, where they are asked for.
+    """
+
+    job: Job
+    x: Tensor | None = None
+    y: Tensor | None = None
+    ends: list[Tensor] = field(default_factory=list["Tensor"])
+    dy: Tensor | None = None
+    dends: Sequence[Tensor | None] = ()
+    dx: Tensor | None = None
+
+    @property
+    def draws(self) -> bool:
+        """Whether a dropout is active."""
+        return self.job.stack.dropout > 0
+
+    def read(self, begin: int, end: int) -> list[Tensor]:
+        """Give the inputs of steps, a row for each node."""
+        assert self.x is not None
+        if self.job.source is None:
+            return [self.job.course.cut(self.x, begin, end)]
+        return [self.x.index_select(0, self.job.course.cut(self.job.source, begin, end))]
+
+    def run(
+        self, begin: int, end: int, inputs: Sequence[Tensor], carry: Sequence[Tensor], weights: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Run all layers; give outputs, each layer's states where rows end, and its states behind the steps."""
+        stack, x = self.job.with_weights(weights), inputs[0]
+        each = self.job.memory
+        ends: list[Tensor] = []
+        behind: list[Tensor] = []
+        for depth in range(len(stack.weights)):
+            if depth and stack.dropout:
+                x = functional.dropout(x, stack.dropout)
+            state = [*carry[depth * each : (depth + 1) * each]]
+            x, of_ends, state = _layer(stack, stack.at(depth, 0), self.job.course, (begin, end), x, state)
+            ends += of_ends
+            behind += state
+        return [x, *ends], behind
+
+    def write(self, begin: int, end: int, outputs: Sequence[Tensor]) -> None:
+        """Put outputs and ends where they belong."""
+        assert self.y is not None
+        self.job.course.paste(self.y, begin, end, outputs[0])
+        at = self.job.course.ends_of(begin, end)
+        for into, rows in zip(self.ends, outputs[1:], strict=True):
+            into[at] = rows
+
+    def coming(self, begin: int, end: int) -> list[Tensor | None]:
+        """Give their gradients."""
+        at = self.job.course.ends_of(begin, end)
+        dy = None if self.dy is None else self.job.course.cut(self.dy, begin, end)
+        return [dy, *(None if g is None or at.start == at.stop else g[at] for g in self.dends)]
+
+    def give(self, begin: int, end: int, grads: Sequence[Tensor | None]) -> None:
+        """Put, or add, the inputs' gradients."""
+        grad = grads[0]
+        if self.dx is None or grad is None:
+            return
+        if self.job.source is None:
+            self.job.course.paste(self.dx, begin, end, grad)
+        else:
+            self.dx.index_add_(0, self.job.course.cut(self.job.source, begin, end), grad)
+
+
+def _layer(
+    stack: Stack, w: Weights, course: Course, steps: tuple[int, int], x: Tensor, state: list[Tensor]
+) -> tuple[Tensor, list[Tensor], list[Tensor]]:
+    """Run one layer over a piece; give outputs, states where rows end, and states behind it."""
+    ys: list[Tensor] = []
+    ends: list[list[Tensor]] = [[] for _ in state]
+    for levels, nodes, by_kernel in course.stretches(*steps, fuses(stack.cell, w, x)):
+        way = partial(fused, stack.mode) if by_kernel else partial(layer, stack.cell)
+        y, given = way(w, levels, x[nodes], state[0], state[1] if len(state) > 1 else None)
+        width = levels.width(len(levels) - 1)
+        at = on(x.device, levels.row_ends)
+        ends[0].append(y.index_select(0, levels.ends.index_select(0, at)))
+        state = [y[len(y) - width :]]
+        if stack.cell.has_memory:
+            ends[1].append(given.index_select(0, at))
+            state.append(given[len(given) - width :])
+        ys.append(y)
+    return _joined(ys), [_joined(of) for of in ends], state
+
+
+def _joined(parts: list[Tensor]) -> Tensor:
+    return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+
+def run_pieces(job: Job, schedule: Schedule, x: Tensor, first: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Run a job within its budget.
+
+    Args:
+        job: what to run.
+        schedule: how.
+        x: the inputs: (T, B, E), or (k, E) rows.
+        first: the first states: for each layer h, and c where there is one.
+
+    Returns:
+        Outputs, and for each layer the states (ends, R) where rows end, as in `first`.
+    """
+    y, *ends = apply(_Budgeted, job, schedule, x, *first, *job.flat)
+    return y, ends
+
+
+class _Budgeted(torch.autograd.Function):
+    """A job as one node of the graph."""
+
+    @staticmethod
+    def forward(ctx: Any, job: Job, schedule: Schedule, x: Tensor, *rest: Tensor) -> tuple[Tensor, ...]:
+        states = len(job.stack.weights) * job.memory
+        first, weights = [t.detach() for t in rest[:states]], [t.detach() for t in rest[states:]]
+        asked = ctx.needs_input_grad[2:]
+        needs = Needs(asked[:1], asked[1 : states + 1], asked[states + 1 :])
+        y, ends = _outputs(job, x, first)
+        program = Pieces(job, x.detach(), y.transpose(0, 1) if job.rows_first else y, ends)
+        ctx.interpreter, ctx.states = Interpreter(program, schedule, needs), states
+        with fresh():
+            ctx.interpreter.forward(first, weights)
+        program.x = program.y = None  # what holds this node must not be held by it
+        program.ends = []
+        ctx.save_for_backward(x, *rest)
+        ctx.set_materialize_grads(False)
+        return y, *ends
+
+    @staticmethod
+    def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Any, ...]:
+        check_one_backward(*grad_outputs)
+        x, *rest = (t.detach() for t in ctx.saved_tensors)
+        first, weights = rest[: ctx.states], rest[ctx.states :]
+        program: Pieces = ctx.interpreter.program
+        dy, *program.dends = grad_outputs
+        program.x, program.dy = x, dy.transpose(0, 1) if program.job.rows_first and dy is not None else dy
+        program.dx = torch.zeros_like(x) if ctx.needs_input_grad[2] else None
+        with fresh():
+            dfirst, dweights = ctx.interpreter.back(first, weights, [None] * len(first))
+        dx, program.x, program.dx, program.dy, program.dends = program.dx, None, None, None, ()
+        return None, None, *final([dx, *dfirst, *dweights])
+
+
+def _outputs(job: Job, x: Tensor, first: Sequence[Tensor]) -> tuple[Tensor, list[Tensor]]:
+    """Give room for outputs, and for states where rows end."""
+    size, course = first[(len(job.stack.weights) - 1) * job.memory].shape[1], job.course
+    if job.source is not None or x.dim() == 2:
+        rows = x.shape[:-1] if job.source is None else job.source.shape
+        y = x.new_empty(*rows, size)
+    elif job.rows_first:
+        steps, width = x.shape[:2]
+        # Not a transposed view, which may not be changed in place as the plain module's outputs may.
+        y = x.new_empty_strided((width, steps, size), (size, width * size, 1))
+    else:
+        y = x.new_empty(*x.shape[:2], size)
+    return y, [x.new_empty(course.ends, t.shape[1]) for t in first]
