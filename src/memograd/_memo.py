@@ -223,7 +223,7 @@ class Memo:
 
         return Frozen(modules)
 
-    def scan(self, module: nn.Module, *, engine: str = "auto") -> Scan:
+    def scan(self, module: nn.Module, *, engine: str = "auto", budget: int | str | None = None) -> Scan:
         """Wrap a recurrent module so that every prefix which rows of a batch share is computed once.
 
         Nothing is kept between calls: the sharing is within one.
@@ -231,6 +231,8 @@ class Memo:
         Args:
             module: an `nn.RNN`, `nn.LSTM` or `nn.GRU`; its parameters are shared, not copied.
             engine: `"auto"` shares where that is faster, `"levels"` always, `"plain"` never.
+            budget: bytes, as an int or as "256MiB", for what a training step keeps of a sequence: some of its states,
+                and the steps that are on their way back. What is not kept is run again, and gives the same bits.
 
         Returns:
             A module with the same signature, the same `state_dict` keys and the same outputs; `Scan.forward` says what
@@ -238,7 +240,7 @@ class Memo:
 
         Raises:
             TypeError: the module is not one of these.
-            ValueError: the engine is not known.
+            ValueError: the engine is not known, or, in a call, the budget is too small: the message says the smallest.
 
         Example:
             >>> import torch
@@ -252,9 +254,9 @@ class Memo:
         from memograd._scan._scan import scan
 
         if not isinstance(module, MemoModule):
-            return scan(module, engine=engine)
+            return scan(module, engine=engine, budget=budget)
         # Of a module that remembers its calls, what shares prefixes remembers them, too.
-        made: Any = memoize_module(scan(module.__wrapped__, engine=engine), module.__memograd__.how)
+        made: Any = memoize_module(scan(module.__wrapped__, engine=engine, budget=budget), module.__memograd__.how)
         return made
 
 

@@ -7,6 +7,7 @@ step draws when it is run again is what it drew then.
 
 from __future__ import annotations
 
+from collections import Counter
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
@@ -27,13 +28,12 @@ if TYPE_CHECKING:
 
 
 class Program(Protocol):
-    """A sequence that can be run in pieces. Lists of tensors have the same length in each piece.
+    """A sequence that can be run in pieces. Lists of tensors have the same length in each piece."""
 
-    Attributes:
-        draws: whether a step may draw from a random stream.
-    """
-
-    draws: bool
+    @property
+    def draws(self) -> bool:
+        """Tell whether a step may draw from a random stream."""
+        ...
 
     def read(self, begin: int, end: int) -> list[Tensor]:
         """Give what steps `begin` to `end` read besides the state and the weights."""
@@ -98,12 +98,14 @@ class Interpreter:
         program: what the steps do.
         schedule: what to keep and what to run again.
         needs: which gradients are asked for.
+        owns: whether what autograd gives for a weight is memory of its own, to which more may be added.
 
     Attributes:
         ran: steps that were run so far, whether recorded or not.
     """
 
-    def __init__(self, program: Program, schedule: Schedule, needs: Needs) -> None:
+    def __init__(self, program: Program, schedule: Schedule, needs: Needs, *, owns: bool = False) -> None:
+        self.owns = owns
         self.program = program
         self.schedule = schedule
         self.needs = needs
@@ -217,17 +219,17 @@ class Interpreter:
             outputs, behind = self.program.run(begin, end, inputs, first, leaves)
         self._recorded = Piece(inputs, first, leaves, outputs, behind)
 
-    def _back(
-        self, begin: int, end: int, coming: list[Tensor | None], sums: _Sums
-    ) -> list[Tensor | None]:
+    def _back(self, begin: int, end: int, coming: list[Tensor | None], sums: _Sums) -> list[Tensor | None]:
         """Take the recorded piece back: give the gradients of its first state, and add to those of the weights."""
         piece, self._recorded = self._recorded, None
         assert piece is not None
-        found = iter(_gradients(piece, [*self.program.coming(begin, end), *coming]))
+        every = _gradients(piece, [*self.program.coming(begin, end), *coming])
+        shared = _shared(every) if self.owns else None
+        found = iter(every)
         self.program.give(begin, end, [next(found) for _ in piece.inputs])
         coming = [next(found) for _ in piece.first]
         for k, grad in enumerate(found):
-            sums.add(k, grad)
+            sums.add(k, grad, own=shared is not None and grad is not None and grad.data_ptr() not in shared)
         return coming
 
     def _keep(self, at: int, carry: list[Tensor]) -> None:
@@ -276,6 +278,12 @@ def _gradients(piece: Piece, coming: Sequence[Tensor | None]) -> list[Tensor | N
     return [next(found) if leaf.requires_grad else None for leaf in leaves]
 
 
+def _shared(grads: Sequence[Tensor | None]) -> set[int]:
+    """Give where those tensors begin that are given twice."""
+    seen = Counter(grad.data_ptr() for grad in grads if grad is not None)
+    return {name for name, times in seen.items() if times > 1}
+
+
 class _Sums:
     """Sums of gradients, in the order in which they come."""
 
@@ -283,11 +291,13 @@ class _Sums:
         self.totals: list[Tensor | None] = [None] * number
         self._own: set[int] = set()
 
-    def add(self, k: int, grad: Tensor | None) -> None:
+    def add(self, k: int, grad: Tensor | None, *, own: bool) -> None:
         """Add to a sum; in place where it is ours: of gradients that autograd gives, two may be one tensor."""
         total = self.totals[k]
         if total is None:
             self.totals[k] = grad
+            if own:
+                self._own.add(k)
         elif grad is not None and k in self._own:
             total.add_(grad)
         elif grad is not None:

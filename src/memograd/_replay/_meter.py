@@ -9,7 +9,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
 
 class Meter(TorchDispatchMode):
@@ -31,15 +31,16 @@ class Meter(TorchDispatchMode):
     def __torch_dispatch__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        given = func(*args, **(kwargs or {}))
-        for tensor in given if isinstance(given, (tuple, list)) else (given,):  # pyright: ignore[reportUnknownVariableType]
+        given: Any = func(*args, **(kwargs or {}))
+        there = {_name(value) for value in (*args, *(kwargs or {}).values()) if isinstance(value, torch.Tensor)}
+        several: Sequence[Any] = given if type(given) in {tuple, list} else (given,)
+        for value in several:
             # What an operation writes into, or views, was there before.
-            if isinstance(tensor, torch.Tensor) and not _is_given(tensor, args, kwargs):
-                self._take(tensor.untyped_storage())
+            if isinstance(value, torch.Tensor) and _name(value) not in there:
+                self._take(_name(value), value.untyped_storage())
         return given
 
-    def _take(self, storage: torch.UntypedStorage) -> None:
-        name = storage._cdata
+    def _take(self, name: int, storage: torch.UntypedStorage) -> None:
         if name in self._seen:
             return
         nbytes = storage.nbytes()
@@ -53,7 +54,6 @@ class Meter(TorchDispatchMode):
         self._seen[name] = weakref.ref(storage, drop)
 
 
-def _is_given(tensor: torch.Tensor, args: tuple[Any, ...], kwargs: dict[str, Any] | None) -> bool:
-    storage = tensor.untyped_storage()._cdata
-    every = [*args, *(kwargs or {}).values()]
-    return any(isinstance(t, torch.Tensor) and t.untyped_storage()._cdata == storage for t in every)
+def _name(tensor: torch.Tensor) -> int:
+    storage: Any = tensor.untyped_storage()
+    return storage._cdata

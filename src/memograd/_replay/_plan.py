@@ -129,14 +129,14 @@ def plan(steps: int, budget: int, costs: Costs) -> Schedule:
     Example:
         >>> schedule = plan(1_000, 437, Costs(carry=2, step=17))
         >>> schedule.ahead, schedule.peak, len(list(schedule.pieces()))
-        (976, 437, 42)
+        (980, 437, 45)
     """
     rooms = _rooms(steps, budget, costs)
     if rooms is None:
         least = smallest(steps, costs)
         raise ValueError(
-            f"got a budget of {show_bytes(budget)} ({budget:,} bytes), in which {steps:,} steps cannot go back; expected "
-            f"at least {least:,} bytes, with which no step is run ahead more than {MOST_AHEAD} times. "
+            f"got a budget of {show_bytes(budget)} ({budget:,} bytes), in which {steps:,} steps cannot go back; "
+            f"expected at least {least:,} bytes, with which no step is run ahead more than {MOST_AHEAD} times. "
             f"Write budget={least}"
         )
     return Schedule(steps, costs, rooms)

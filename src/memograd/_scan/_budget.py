@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from memograd._replay._plan import Schedule
     from memograd._scan._pieces import Job
 
-_SHORT = 8, 16  # steps of the first two trials
+_SHORT = 8, 16  # steps of the first trials
 _PART = 8  # a trial takes at most the eighth part of a sequence
 _STREAM = 6 << 10  # bytes of torch's random state, which is kept with a state where steps draw
 
@@ -78,26 +78,26 @@ def schedule_of(job: Job, budget: int, x: Tensor, first: Sequence[Tensor]) -> Sc
 
 def planned(steps: int, budget: int, costs: Callable[[Sequence[int]], Costs]) -> Schedule:
     """Plan by what trials say: of a few steps, then of about as many as a piece will have."""
-    short = [min(n, steps) for n in _SHORT]
-    rough = costs(short)
-    room = min((budget - rough.fixed) // max(rough.step, 1), max(steps // _PART, short[1]))
-    if rough.fixed + steps * rough.step <= budget or room < 2 * short[1]:
+    rough = costs([min(n, steps) for n in _SHORT])
+    if rough.fixed + steps * rough.step <= budget:
         return plan(steps, budget, rough)
-    return plan(steps, budget, costs([room // 2, room]))
+    room = min((budget - rough.fixed) // max(rough.step, 1), max(steps // _PART, *_SHORT), steps)
+    near = [1, 2, 4, 8] if room < _SHORT[0] else [room // 4, room // 2, room]
+    return plan(steps, budget, costs(sorted({min(n, steps) for n in near})))
 
 
-_measured: dict[Hashable, tuple[int, int]] = {}
+_measured: dict[Hashable, int] = {}
 
 
 def sizes(trial: Callable[[int], int], lengths: Sequence[int], kind: Hashable) -> tuple[int, int]:
-    """Give the bytes of a step, and those of a piece besides, from two trials; each is made once for each kind."""
-    a, b = lengths
-    name = kind, tuple(n.bit_length() for n in lengths) if b > _SHORT[1] else (a, b)
-    if name not in _measured:
-        one = trial(a)
-        step = max((trial(b) - one) // (b - a), 1) if b > a else one
-        _measured[name] = step, max(one - a * step, 0)
-    return _measured[name]
+    """Give the bytes of a step, and those of a piece besides, such that no trial took more; each is made once."""
+    for n in lengths:
+        if (kind, n) not in _measured:
+            _measured[kind, n] = trial(n)
+    taken = [_measured[kind, n] for n in lengths]
+    longer = lengths[-1] - lengths[0]
+    step = max(-((taken[0] - taken[-1]) // longer), 1) if longer else -(-taken[0] // lengths[0])
+    return step, max(0, *(most - n * step for n, most in zip(lengths, taken, strict=True)), 0)
 
 
 def _trial(job: Job, x: Tensor, first: Sequence[Tensor], steps: int) -> int:
@@ -108,8 +108,8 @@ def _trial(job: Job, x: Tensor, first: Sequence[Tensor], steps: int) -> int:
         leaves = [t.detach().requires_grad_() for t in (*program.read(0, steps), *first, *job.flat)]
         given, weights = leaves[1 : len(first) + 1], leaves[len(first) + 1 :]
         outputs, carry = program.run(0, steps, leaves[:1], given, weights)
-        real = (x, *(True for _ in first), *job.flat)
-        wanted = [t for t, r in zip(leaves, real, strict=True) if r is True or r.requires_grad]
+        asked = [x.requires_grad, *[True] * len(first), *(w.requires_grad for w in job.flat)]
+        wanted = [leaf for leaf, needed in zip(leaves, asked, strict=True) if needed]
         torch.autograd.grad([outputs[0], *carry], wanted, [torch.zeros_like(t) for t in (outputs[0], *carry)])
     return meter.peak
 

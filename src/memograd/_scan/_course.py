@@ -1,7 +1,7 @@
 """The steps of a plan, as levels: of a trie, or of rows of one length that share nothing.
 
-A plan takes its steps to be of one size. Where levels differ in width, a step of the plan is as many nodes as the widest
-level has, and ends where a level does.
+A plan takes its steps to be of one size. Where levels differ in width, a step of the plan is as many nodes as the
+widest level has, and ends where a level does.
 """
 
 from __future__ import annotations
@@ -26,19 +26,27 @@ if TYPE_CHECKING:
 
 
 class Course(Protocol):
-    """What a layer runs over, in steps of one size.
+    """What a layer runs over, in steps of one size."""
 
-    Attributes:
-        steps: how many there are.
-        width: nodes of the widest level.
-        even: whether each step is one level of that width.
-        ends: nodes at which a row ends.
-    """
+    @property
+    def steps(self) -> int:
+        """Give how many steps there are."""
+        ...
 
-    steps: int
-    width: int
-    even: bool
-    ends: int
+    @property
+    def width(self) -> int:
+        """Count the nodes of the widest level."""
+        ...
+
+    @property
+    def even(self) -> bool:
+        """Tell whether each step is one level of that width."""
+        ...
+
+    @property
+    def ends(self) -> int:
+        """Count the nodes at which a row ends."""
+        ...
 
     def stretches(self, begin: int, end: int, fuses: bool) -> Iterator[tuple[Levels, slice, bool]]:
         """Give the ranges of levels in which steps run: levels, their nodes within the piece, whether by the kernel."""
@@ -111,35 +119,29 @@ def _lanes(steps: int, width: int, device: torch.device, last: bool) -> Levels:
     )
 
 
-@dataclass(frozen=True, eq=False)
 class Branches:
-    """A trie: values are (nodes, k)."""
+    """A trie: values are (nodes, k).
 
-    direction: Direction
+    Attributes:
+        width, even: see `Course`.
+        steps: so many of `width` nodes.
+    """
 
-    @cached_property
-    def _at(self) -> Ints:
+    def __init__(self, direction: Direction) -> None:
+        widths = np.diff(direction.trie.starts)
+        self.direction = direction
+        self.width = int(widths.max(initial=1))
+        self.even = bool((widths == self.width).all())
+        self._at = self._begins()
+        self.steps = len(self._at) - 1
+
+    def _begins(self) -> Ints:
         """(steps + 1,) the level at which each step begins."""
         trie = self.direction.trie
         if self.even:
             return np.arange(trie.levels + 1)
         marks = np.arange(0, len(trie), self.width)
         return np.concatenate([np.searchsorted(trie.starts[1:], marks, side="right"), [trie.levels]])
-
-    @cached_property
-    def steps(self) -> int:
-        """Steps of `width` nodes."""
-        return len(self._at) - 1
-
-    @cached_property
-    def width(self) -> int:
-        """Nodes of the widest level."""
-        return int(np.diff(self.direction.trie.starts).max(initial=1))
-
-    @cached_property
-    def even(self) -> bool:
-        """Whether all levels are as wide."""
-        return bool((np.diff(self.direction.trie.starts) == self.width).all())
 
     @property
     def ends(self) -> int:

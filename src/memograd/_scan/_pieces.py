@@ -184,7 +184,7 @@ class _Budgeted(torch.autograd.Function):
         needs = Needs(asked[:1], asked[1 : states + 1], asked[states + 1 :])
         y, ends = _outputs(job, x, first)
         program = Pieces(job, x.detach(), y.transpose(0, 1) if job.rows_first else y, ends)
-        ctx.interpreter, ctx.states = Interpreter(program, schedule, needs), states
+        ctx.interpreter, ctx.states = Interpreter(program, schedule, needs, owns=True), states
         with fresh():
             ctx.interpreter.forward(first, weights)
         program.x = program.y = None  # what holds this node must not be held by it

@@ -11,7 +11,7 @@ What the plain call would draw independently is not shared: in training mode the
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, cast
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,12 +19,17 @@ from torch import Tensor, nn
 from memograd._scan._batch import Batch
 from memograd._scan._choice import fuses, not_worth_a_look, pays
 from memograd._scan._stack import Stack, run_shared, run_spread
-from memograd._scan._states import First, first_states, shared_first_states
-from memograd._scan._torch import untraced
+from memograd._scan._states import First, States, each_of, first_states, shared_first_states
+from memograd._scan._torch import untraced, weight_names
+from memograd._scan._within import run_trie_within, run_within
 from memograd._share._arrays import off, on
 from memograd._share._checks import described
 from memograd._share._shared import Shared
 from memograd._share._trie import Trie, chains
+from memograd.store._units import parse_bytes
+
+if TYPE_CHECKING:
+    from memograd._scan._budget import Within
 
 
 @dataclass(frozen=True)
@@ -40,6 +45,7 @@ class Receipt:
             forward).
         exact: ``"bits"`` where the results have the plain call's bits, else ``"rounding"``.
         reason: why the engine was chosen.
+        within: how the call keeps within its budget; None where it has none, or nothing is to be taken back.
     """
 
     steps: int
@@ -47,9 +53,10 @@ class Receipt:
     engine: str
     exact: str
     reason: str
+    within: Within | None = None
 
 
-def scan(module: nn.Module, *, engine: str = "auto") -> Scan:
+def scan(module: nn.Module, *, engine: str = "auto", budget: int | str | None = None) -> Scan:
     """Give a module like ``module`` that computes every shared prefix of a batch once.
 
     The result has the same signature, the same parameters (the very same: train either) and the same outputs.
@@ -58,6 +65,7 @@ def scan(module: nn.Module, *, engine: str = "auto") -> Scan:
         module: an ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``, with any options.
         engine: ``"auto"`` shares where that is faster; ``"levels"`` always; ``"plain"`` never. A ``Shared`` input,
             and a call with ``shared=True``, always run over the trie, whatever the engine.
+        budget: bytes for the states that a training step keeps, and for the piece of it at work; None for any number.
 
     Returns:
         A ``Scan``; its call takes two more arguments, see ``Scan.forward``.
@@ -75,11 +83,12 @@ def scan(module: nn.Module, *, engine: str = "auto") -> Scan:
     """
     if engine not in ("auto", "levels", "plain"):
         raise ValueError(f"memo.scan: got engine={engine!r}; expected 'auto', 'levels' or 'plain'.")
+    most = None if budget is None else parse_bytes(budget, "budget", who="memo.scan")
     if isinstance(module, Scan):
-        return module.again(engine)
+        return module.again(engine, most)
     for base, kind in _KINDS.items():
         if isinstance(module, base):
-            return kind.over(module, engine)
+            return kind.over(module, engine, most)
     raise TypeError(_advice(module))
 
 
@@ -104,15 +113,16 @@ class Scan(nn.RNNBase):
     Parameters, buffers, submodules and hooks are those of the wrapped module, not copies.
 
     Attributes:
-        engine: as given to ``memo.scan``.
+        engine, budget: as given to ``memo.scan``; the budget in bytes.
         receipt: what the last call did, None before the first.
     """
 
     engine: str
+    budget: int | None
     _memograd_receipt: Receipt | None
 
     @classmethod
-    def over(cls, module: nn.RNNBase, engine: str) -> Scan:
+    def over(cls, module: nn.RNNBase, engine: str, budget: int | None = None) -> Scan:
         """Wrap a module: share all that it holds."""
         if type(module).forward is not cls._plain_kind().forward:
             raise TypeError(
@@ -120,18 +130,18 @@ class Scan(nn.RNNBase):
                 f"{cls._plain_kind().__name__}'s own. Wrap the recurrent module inside of it: "
                 "self.rnn = memo.scan(self.rnn)."
             )
-        return cls._holding(module, module, engine)
+        return cls._holding(module, module, engine, budget)
 
-    def again(self, engine: str) -> Scan:
+    def again(self, engine: str, budget: int | None = None) -> Scan:
         """Wrap the same module with another engine; the class may be one that parametrizations have made."""
-        return self._holding(self, self.__wrapped__, engine)
+        return self._holding(self, self.__wrapped__, engine, budget)
 
     @classmethod
-    def _holding(cls, module: nn.RNNBase, wrapped: nn.RNNBase, engine: str) -> Scan:
+    def _holding(cls, module: nn.RNNBase, wrapped: nn.RNNBase, engine: str, budget: int | None) -> Scan:
         """Make a memoized module that holds what ``module`` holds."""
         made = cls.__new__(cls)
         made.__dict__.update(module.__dict__)
-        own = {"__wrapped__": wrapped, "engine": engine, "_memograd_receipt": None}
+        own = {"__wrapped__": wrapped, "engine": engine, "budget": budget, "_memograd_receipt": None}
         made.__dict__.update(own, _flat_weights=list(module._flat_weights))
         return made
 
@@ -179,16 +189,26 @@ class Scan(nn.RNNBase):
                     "memo.scan: got keys beside a Shared, which has its prefixes; expected none. Write rnn(s)."
                 )
             return self._of_shared(input, hx)
+        if self.budget is not None and isinstance(input, Tensor) and input.dim() == 2:
+            return self._of_one_row(input, hx, keys)
         batch = Batch.of(self, input)
         first = None if batch is None else first_states(self, batch.x, len(batch.rows), hx)
         if batch is None or first is None:
             return self._plain(input, hx, "the plain module judges this input", shared)
+        return self._judged(batch, first, keys, shared, hx)
+
+    def _judged(self, batch: Batch, first: First, keys: Tensor | None, shared: bool, hx: Any) -> Any:
+        """Run a batch that the engines can take, as is best."""
+        if self.budget is not None and not shared and self._goes_back(batch.x, first.states):
+            return self._within(batch, first, keys, self.budget)
         named = None if keys is None else batch.names(keys)
         if not shared and (why := self._declined(batch)):
-            return self._plain(input, hx, why)
+            return self._plain(batch.input, hx, why)
         trie = batch.trie(named, first.root)
         if not shared and not self._pays(batch, first, trie):
-            return self._plain(input, hx, f"little is shared: {trie.rows.steps} steps, {len(trie)} distinct", trie=trie)
+            return self._plain(
+                batch.input, hx, f"little is shared: {trie.rows.steps} steps, {len(trie)} distinct", trie=trie
+            )
         return self._of_batch(batch, first, trie, shared)
 
     def _declined(self, batch: Batch) -> str | None:
@@ -232,19 +252,47 @@ class Scan(nn.RNNBase):
             return Shared(y, nodes, None, batch.batch_first), last
         return batch.laid_out(y, on(y.device, nodes.node)), last
 
+    def _of_one_row(self, input: Tensor, hx: Any, keys: Any) -> Any:
+        """Run an input without a batch as a batch of one row."""
+        row = 0 if self.batch_first else 1
+        states = None if hx is None else each_of(hx, lambda s: s.unsqueeze(1))
+        y, last = self.forward(input.unsqueeze(row), states, keys=None if keys is None else keys.unsqueeze(row))
+        return y.squeeze(row), each_of(last, lambda s: s.squeeze(1))
+
+    def _goes_back(self, x: Tensor, first: States) -> bool:
+        """Say whether there is a way back, for which states would be kept."""
+        weights = (getattr(self, name).requires_grad for name in weight_names(self))
+        return torch.is_grad_enabled() and (x.requires_grad or first.require_grad or any(weights))
+
+    def _within(self, batch: Batch, first: First, keys: Any, budget: int) -> Any:
+        """Run a plain batch within a budget."""
+        stack, trie = self._stack(), None
+        if not (stack.bidirectional or stack.dropout or _by_row(batch, first) or self._declined(batch)):
+            found = batch.trie(None if keys is None else batch.names(keys), first.root)
+            trie = found if self._pays(batch, first, found) else None
+        out = run_within(stack, batch, trie, first, budget)
+        nodes = batch.rows.steps if trie is None else len(trie)
+        self._memograd_receipt = Receipt(batch.rows.steps, nodes, "levels", "rounding", "a budget", out.within)
+        dtype, *dtypes = batch.result_dtypes(stack, first.states)
+        return out.laid_out(batch, dtype), out.last.to(dtypes).as_plain()
+
     def _of_shared(self, s: Shared, hx: Any) -> Any:
         """Run over a trie that the caller has."""
         x = _checked_values(self, s)
         stack = self._stack()
         trie, first = shared_first_states(self, s, hx)
         source = None if s.source is None else off(s.source)
+        if self.budget is not None and self._goes_back(x, first) and not (stack.bidirectional or stack.dropout):
+            y, last, within = run_trie_within(stack, x, source, trie, first, self.budget)
+            self._note(trie, within)
+            return Shared(y, trie, None, s.batch_first), last.as_plain()
         out = run_shared(stack, x, source, trie, first)
         self._note(trie)
         return Shared(out.y, out.trie, None, s.batch_first), out.last.as_plain()
 
-    def _note(self, trie: Trie) -> None:
+    def _note(self, trie: Trie, within: Within | None = None) -> None:
         reason = f"{trie.ratio:.2f} steps a node"
-        self._memograd_receipt = Receipt(trie.rows.steps, len(trie), "levels", "rounding", reason)
+        self._memograd_receipt = Receipt(trie.rows.steps, len(trie), "levels", "rounding", reason, within)
 
     def _stack(self) -> Stack:
         directions = 2 if self.bidirectional else 1

@@ -15,7 +15,7 @@ from memograd._share._bits import exact_keys
 from memograd._share._trie import rerooted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     from torch import nn
 
@@ -143,6 +143,13 @@ def _unshareable(module: nn.RNNBase, s: Shared, what: str) -> ValueError:
     )
 
 
+def each_of(hx: Any, act: Callable[[Any], Any]) -> Any:
+    """Do something to a state, or to each of h and c; what is neither is left to the plain module to judge."""
+    if isinstance(hx, tuple):
+        return tuple(act(s) if isinstance(s, Tensor) else s for s in cast("tuple[object, ...]", hx))
+    return act(hx) if isinstance(hx, Tensor) else hx
+
+
 def _as_tuple(hx: object) -> tuple[object, ...]:
     return cast("tuple[object, ...]", hx) if isinstance(hx, tuple) else (hx,)
 
@@ -179,6 +186,13 @@ class Last:
         self.h[k] = y.index_select(0, direction.tensor(at))
         if self.first.c is not None:
             self.c[k] = c.index_select(0, direction.tensor(np.argsort(np.argsort(at))))
+
+    def take_ends(self, k: int, direction: Direction, h: Tensor, c: Tensor | None) -> None:
+        """Read the states off values for each of the direction's ends."""
+        at = _ends_of(direction)
+        self.h[k] = _or_first(h, at, self.first.h[k], direction)
+        if self.first.c is not None and c is not None:
+            self.c[k] = _or_first(c, at, self.first.c[k], direction)
 
     def put(self, k: int, h: Tensor, c: Tensor | None) -> None:
         self.h[k] = h

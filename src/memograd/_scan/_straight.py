@@ -91,6 +91,7 @@ def _cudnn(mode: str, w: Weights, steps: Tensor, first: list[Tensor]) -> tuple[T
 
 
 def _onednn(w: Weights, steps: Tensor, first: list[Tensor]) -> tuple[Tensor, Tensor]:
+    steps = steps.contiguous()  # the kernel reads rows as if they followed one another
     zero = steps.new_zeros(w.hh.shape[0]) if w.b_ih is None else None
     biases = (zero, zero) if w.b_ih is None else (w.b_ih, w.b_hh)
     return apply(_Fused, w.b_ih is not None, steps, w.ih, w.hh, *biases, *first)
