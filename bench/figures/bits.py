@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from harness.attacks import attack
 from harness.figure import Figure, Line, Quantity
 
-from memograd.store import _files
+from memograd.store._disk import _files
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

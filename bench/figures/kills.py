@@ -15,7 +15,7 @@ from harness.attacks import attack
 from harness.figure import Figure, Line, Quantity
 
 from memograd.store import Disk
-from memograd.store._check import check
+from memograd.store._disk._check import check
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -17,7 +17,8 @@ from safetensors.torch import load_file, save_file
 
 from memograd import Memo
 from memograd.codec import encode
-from memograd.store import About, Disk, Entry, _files
+from memograd.store import About, Disk, Entry
+from memograd.store._disk import _files
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator

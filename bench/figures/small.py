@@ -16,7 +16,7 @@ from harness.timing import race
 
 from memograd import Memo
 from memograd.store import About, Disk, Entry
-from memograd.store._disk import DELAY, MOST_ROWS
+from memograd.store._disk._waiting import DELAY, MOST_ROWS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from time import monotonic, perf_counter
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from memograd._copies._keep import Unkeepable
 from memograd._deep._flight import here
@@ -32,6 +32,8 @@ if TYPE_CHECKING:
     from memograd._subject import Subject
     from memograd._voice import Voice
     from memograd.store import About, Entry, Info, Store
+
+T = TypeVar("T")
 
 # Bytes from which on a result that is mapped from a file is mapped anew at each hit, and not kept in memory.
 MAPPED = 1 << 20
@@ -286,45 +288,37 @@ class Far:
 
     def release(self, lease: Held | None) -> None:
         """Give a lease back."""
-        try:
-            if lease is not None:
-                lease.release()
-        except Exception as error:  # noqa: BLE001 - as above
-            self.failed("give back a lease of", error)
+        if lease is not None:
+            self._tried("give back a lease of", lease.release, None)
 
     def contains(self, key: Key) -> bool:
         """Tell whether something is stored for a call."""
         digest = self.digest(key)
-        try:
-            return digest is not None and self.store.contains(digest)
-        except Exception as error:  # noqa: BLE001 - as above
-            self.failed("look into", error)
-            return False
+        return digest is not None and self._tried("look into", lambda: self.store.contains(digest), otherwise=False)
 
     def drop(self, key: Key) -> bool:
         """Take a result out; tell whether there was one."""
         digest = self.digest(key)
-        try:
-            return digest is not None and self.store.delete(digest)
-        except Exception as error:  # noqa: BLE001 - as above
-            self.failed("take out of", error)
-            return False
+        return digest is not None and self._tried("take out of", lambda: self.store.delete(digest), otherwise=False)
 
     def infos(self) -> list[Info]:
         """List what is stored of the function, in all its versions."""
-        try:
-            return [info for info in self.store.infos() if info.about.function == self.name]
-        except Exception as error:  # noqa: BLE001 - as above
-            self.failed("look through", error)
-            return []
+        return self._tried("look through", self._infos, [])
+
+    def _infos(self) -> list[Info]:
+        return [info for info in self.store.infos() if info.about.function == self.name]
 
     def clear(self) -> None:
         """Take out all that is stored of the function, in all its versions."""
         self._signed.clear()
+        self._tried("clear", lambda: self.store.delete_many([info.key for info in self._infos()]), 0)
+
+    def _tried(self, doing: str, act: Callable[[], T], otherwise: T) -> T:
         try:
-            self.store.delete_many([info.key for info in self.infos()])
+            return act()
         except Exception as error:  # noqa: BLE001 - as above
-            self.failed("clear", error)
+            self.failed(doing, error)
+            return otherwise
 
     def failed(self, doing: str, error: Exception) -> None:
         """Say, once a kind, what the store could not do."""

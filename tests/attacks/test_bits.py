@@ -14,8 +14,9 @@ from hashlib import blake2b
 import pytest
 
 from memograd._errors import MemogradWarning
-from memograd.store import About, Disk, Entry, _files
-from memograd.store._check import check
+from memograd.store import About, Disk, Entry
+from memograd.store._disk import _files
+from memograd.store._disk._check import check
 
 FLIPS = int(os.environ.get("MEMOGRAD_FLIPS", "2000"))
 KEYS = [blake2b(b"%d" % n, digest_size=16).digest() for n in range(60)]

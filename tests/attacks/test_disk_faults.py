@@ -18,8 +18,9 @@ from pathlib import Path
 import pytest
 
 from memograd._errors import MemogradWarning
-from memograd.store import About, Disk, Entry, _disk, _files, _index
-from memograd.store._check import check
+from memograd.store import About, Disk, Entry, _disk
+from memograd.store._disk import _connection, _faults, _files, _index
+from memograd.store._disk._check import check
 from memograd.testing import FakeClock
 
 BIG = bytes(range(256)) * 400
@@ -52,8 +53,8 @@ def said(caught):
 
 @pytest.fixture(autouse=True)
 def _quick(monkeypatch):
-    monkeypatch.setattr(_disk, "PAUSE", 0.02)
-    monkeypatch.setattr(_index, "PATIENCE", 0.1)
+    monkeypatch.setattr(_faults, "PAUSE", 0.02)
+    monkeypatch.setattr(_connection, "PATIENCE", 0.1)
 
 
 # No room.
@@ -291,7 +292,7 @@ def test_facts_that_were_changed_by_hand_are_none_and_an_entry_still_ends(tmp_pa
 
 
 def test_a_row_whose_checksum_is_right_leads_to_no_file_outside(tmp_path):
-    from memograd.store import _rows
+    from memograd.store._disk import _rows
 
     secret = tmp_path / "secret"
     secret.write_bytes(b"s" * 100)
@@ -305,7 +306,7 @@ def test_a_row_whose_checksum_is_right_leads_to_no_file_outside(tmp_path):
 
 
 def test_facts_that_are_nested_deeply_are_none(tmp_path):
-    from memograd.store import _rows
+    from memograd.store._disk import _rows
 
     row = _rows.row_of(key(0), About(), size=1, now=0.0, body=b"x")
     deep = row._replace(facts=b"[" * 100_000)
@@ -389,7 +390,7 @@ def test_a_network_file_system_works_without_a_log_if_it_has_locks_and_is_refuse
     def none(*_):
         raise OSError(errno.ENOLCK, "No locks available")
 
-    from memograd.store import _host
+    from memograd.store._disk import _host
 
     monkeypatch.setattr(_host.fcntl, "lockf", none)
     with pytest.raises(OSError, match="no locks"):

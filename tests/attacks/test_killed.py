@@ -14,7 +14,7 @@ import time
 import pytest
 
 from memograd.store import Disk
-from memograd.store._check import check
+from memograd.store._disk._check import check
 
 KILLS = int(os.environ.get("MEMOGRAD_KILLS", "60"))
 

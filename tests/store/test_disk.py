@@ -96,9 +96,9 @@ def test_many_small_puts_are_committed_together_and_had_at_once(store):
     for n in range(100):
         store.put(key(n), entry(n))
         assert body(store, n) == bytes(entry(n).body[0])
-    assert len(store._rows) > 50
+    assert len(store._waiting.rows) > 50
     store.flush()
-    assert store._rows == {}
+    assert store._waiting.rows == {}
     with Disk(store.path) as other:
         assert other.count() == 100
 
@@ -107,7 +107,7 @@ def test_a_lease_is_kept_until_what_was_put_is_committed(store):
     store.put(key(0), entry(0))  # what follows within 50 ms waits
     lease = store.lease(key(1))
     store.put(key(1), entry(1))
-    waits = key(1) in [row.key for row in store._rows.values()]
+    waits = key(1) in [row.key for row in store._waiting.rows.values()]
     lease.release()
     assert not lease.held
     assert (store.lease(key(1)) is None) or not waits
@@ -385,10 +385,10 @@ def test_uses_are_counted_in_batches(store):
     store.put(key(0), entry(0))
     for _ in range(7):
         store.get(key(0))
-    assert store._uses != {}
+    assert store._waiting.uses != {}
     (info,) = store.scan(sort="hits", limit=1)
     assert info.hits == 7
-    assert store._uses == {}
+    assert store._waiting.uses == {}
 
 
 def test_clear_gives_the_room_back(store):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from memograd.store import About, Info, Memory, _disk
+from memograd.store import About, Info, Memory
+from memograd.store._disk._scan import ORDERS
 from memograd.store._fields import ALIASES, ATTRIBUTES, SORTS, attribute, greatest
 
 INFOS = [
@@ -31,7 +32,7 @@ def test_the_greatest_come_first(sort):
 
 
 def test_every_store_sorts_by_the_same():
-    assert set(_disk._ORDERS) == set(ATTRIBUTES)
+    assert set(ORDERS) == set(ATTRIBUTES)
     for sort in ATTRIBUTES:
         assert list(Memory("1MiB").scan(sort=sort)) == []
 

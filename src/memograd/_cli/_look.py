@@ -150,7 +150,7 @@ def check(spec: str | None, fix: bool) -> None:
         with opened(spec, readonly=not fix) as store:
             sound, said = read_all(store, fix=fix)
     else:
-        from memograd.store._check import check as look
+        from memograd.store._disk._check import check as look
 
         report = look(directory(spec), fix=fix)
         sound, said = report.sound, str(report)

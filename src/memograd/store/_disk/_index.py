@@ -19,46 +19,19 @@ import os
 import sqlite3
 from contextlib import contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
-from urllib.parse import quote
 from weakref import WeakSet
 
-from memograd.store._evict import priority
+from memograd.store._disk._connection import PATIENCE, NotOursError, connect, damaged, lenient, open_as
+from memograd.store._disk._rows import FIND
 from memograd.store._lock import new_lock
-from memograd.store._rows import APPLICATION, FIND, SCHEMA, VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Generator
     from contextlib import AbstractContextManager
     from pathlib import Path
 
-# How long another process may keep us from writing.
-PATIENCE = 5.0
 LOOK_EVERY = 0.5
-# Without a limit the log keeps for ever the size that it once had.
-_SETTINGS = (
-    "mmap_size = 0", "trusted_schema = OFF", "cell_size_check = ON", "synchronous = NORMAL",
-    "cache_size = -16384",
-    f"journal_size_limit = {64 << 20}",
-)  # fmt: skip
-_STRICT = " STRICT" if sqlite3.sqlite_version_info >= (3, 37) else ""
-_SCHEMA = tuple(sql + _STRICT if sql.startswith("CREATE TABLE") else sql for sql in SCHEMA)
 _READONLY = 8
-_DAMAGED = (
-    "malformed",
-    "not a database",
-    "no such table",
-    "no such column",
-    "no such index",
-    "unsupported file format",
-)
-
-
-class NewerError(ValueError):
-    """An index was written by a later version of memograd."""
-
-
-class NotOursError(sqlite3.DatabaseError):
-    """A file is a database, and no index of this version."""
 
 
 class Index:
@@ -130,7 +103,7 @@ class Index:
                 self.open()
             with self.read_lock:
                 if self._reader is not None:
-                    self._reader.text_factory = _lenient
+                    self._reader.text_factory = lenient
                     try:
                         return self._reader.execute(sql, values).fetchall()
                     finally:
@@ -236,8 +209,8 @@ class Index:
             self._rename()
             self._create("an index of another version, or of something else,")
             self._reader = self._open_as("mode=rw")
-        self._writer = self._connect("mode=rw")
-        self._writer.text_factory = _lenient
+        self._writer = connect(self.path, "mode=rw")
+        self._writer.text_factory = lenient
 
     def _create(self, instead_of: str = "") -> None:
         self._begun(instead_of)
@@ -254,58 +227,7 @@ class Index:
             return self._open_as("mode=ro&immutable=1")
 
     def _open_as(self, options: str) -> sqlite3.Connection:
-        connection = self._connect(options)
-        try:
-            if self._prepare(connection):
-                return connection
-        except BaseException:
-            connection.close()
-            raise
-        connection.close()
-        raise NotOursError("not a database of memograd, of this version")
-
-    def _connect(self, options: str) -> sqlite3.Connection:
-        uri = f"file:{quote(os.fspath(self.path))}?{options}"
-        connection = sqlite3.connect(uri, uri=True, timeout=PATIENCE, isolation_level=None, check_same_thread=False)
-        # No mapping: a page behind the end of a truncated file would kill the process. No code from the schema.
-        try:
-            for setting in _SETTINGS:
-                connection.execute(f"PRAGMA {setting}")
-            connection.create_function("priority_of", 4, _priority_of, deterministic=True)
-        except BaseException:
-            connection.close()
-            raise
-        return connection
-
-    def _prepare(self, connection: sqlite3.Connection) -> bool:
-        """Look what a file is, and make the tables of a new one; tell whether it is an index of this version."""
-        application, version = pragma(connection, "application_id"), pragma(connection, "user_version")
-        tables = {str(sql) for (sql,) in connection.execute("SELECT sql FROM sqlite_master WHERE sql IS NOT NULL")}
-        if application == APPLICATION and version > VERSION:
-            raise NewerError(
-                f"Disk() got {str(self.path.parent)!r}, whose index has version {version}, expected at most {VERSION};"
-                " install a later memograd, or write Disk('another directory')"
-            )
-        if (application, version, tables) == (0, 0, set()) and not self.readonly:
-            self._make(connection)
-            return True
-        if not self.readonly:
-            connection.execute(f"PRAGMA journal_mode = {'WAL' if self._wal else 'DELETE'}")
-        # Tables, and triggers, that are not ours may do anything.
-        return (application, version) == (APPLICATION, VERSION) and {_plain(sql) for sql in tables} == {
-            *map(_plain, SCHEMA)
-        }
-
-    def _make(self, connection: sqlite3.Connection) -> None:
-        connection.execute("PRAGMA auto_vacuum = INCREMENTAL")
-        connection.execute(f"PRAGMA journal_mode = {'WAL' if self._wal else 'DELETE'}")
-        connection.execute("BEGIN IMMEDIATE")
-        for sql in _SCHEMA:
-            connection.execute(sql)
-        connection.execute("INSERT INTO totals VALUES (1, 0, 0, 0.0)")
-        connection.execute(f"PRAGMA application_id = {APPLICATION}")
-        connection.execute(f"PRAGMA user_version = {VERSION}")
-        connection.execute("COMMIT")
+        return open_as(self.path, options, wal=self._wal, readonly=self.readonly)
 
     def _rename(self) -> None:
         for old in self.path.parent.glob(self.path.name + "*.damaged"):
@@ -339,41 +261,6 @@ def identity(path: Path) -> tuple[int, int]:
     """Tell files apart. Raises `OSError`."""
     status = path.stat()
     return status.st_dev, status.st_ino
-
-
-def pragma(connection: sqlite3.Connection, name: str) -> Any:
-    """Ask for a setting."""
-    found = connection.execute(f"PRAGMA {name}").fetchone()
-    if found is None:
-        raise sqlite3.DatabaseError(f"malformed: it has no {name}")
-    return found[0]
-
-
-def damaged(error: BaseException) -> bool:
-    """Tell whether an error says that the file is damaged."""
-    # The second: what SQLite says of a damaged schema has pieces of it in it, which may be no text.
-    if isinstance(error, (sqlite3.IntegrityError, UnicodeDecodeError)):
-        return True
-    if not isinstance(error, sqlite3.Error):
-        return False
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    return code in {11, 26} or any(words in str(error) for words in _DAMAGED)
-
-
-def _plain(sql: str) -> str:
-    return sql.removesuffix(_STRICT) if _STRICT else sql.removesuffix(" STRICT")
-
-
-def _lenient(text: bytes) -> str:
-    return text.decode("utf-8", "replace")
-
-
-def _priority_of(clock: object, uses: object, seconds: object, nbytes: object) -> float:
-    """Rank an entry whose row may be damaged."""
-    try:
-        return priority(float(clock), int(uses), float(seconds), int(nbytes))  # type: ignore[arg-type]
-    except (TypeError, ValueError, OverflowError):
-        return 0.0
 
 
 _indexes: WeakSet[Index] = WeakSet()

@@ -193,6 +193,18 @@ def _identity(status: os.stat_result) -> tuple[int, int]:
     return status.st_dev, status.st_ino
 
 
+class Nobodys(Lease):
+    """What stands for a lease where none can be had."""
+
+    @property
+    def held(self) -> bool:
+        """Tell that it is nobody's."""
+        return False
+
+    def release(self) -> None:
+        """Do nothing."""
+
+
 class Leases:
     """Hands out the leases of one directory, each key's to one thread of one process of this host at a time.
 

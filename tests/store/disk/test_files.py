@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from memograd.store import _files
-from memograd.store._files import DamagedError, Files
+from memograd.store._disk import _files
+from memograd.store._disk._files import DamagedError, Files
 
 
 def put(files, pieces):
@@ -150,7 +150,7 @@ def test_files_are_private(files):
 
 def test_half_written_files_of_the_dead_are_swept_and_of_the_living_are_not(files):
     mine = files.write([BODY])
-    program = "import sys, os; from pathlib import Path; from memograd.store._files import Files\n" \
+    program = "import sys, os; from pathlib import Path; from memograd.store._disk._files import Files\n" \
         "Files(Path(sys.argv[1])).write([b'x' * 1000]); os._exit(0)"  # fmt: skip  # noqa: ISC002
     subprocess.run([sys.executable, "-c", program, files.root], check=True)
     assert len(list((files.root / "new").iterdir())) == 2

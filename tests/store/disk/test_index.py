@@ -9,9 +9,10 @@ import threading
 
 import pytest
 
+from memograd.store._disk._connection import NewerError, damaged
+from memograd.store._disk._index import Index
+from memograd.store._disk._rows import APPLICATION, FACTS, FIND, INSERT, VERSION
 from memograd.store._evict import priority
-from memograd.store._index import Index, NewerError, damaged
-from memograd.store._rows import APPLICATION, FACTS, FIND, INSERT, VERSION
 
 
 @pytest.fixture
@@ -163,7 +164,7 @@ def plan(index, sql, *values):
 
 @pytest.mark.slow
 def test_among_a_million_entries_nothing_is_looked_for_by_going_through_them(path):
-    from memograd.store import _commit, _disk
+    from memograd.store._disk import _commit, _scan
 
     index = Index(path)
     with index.writing() as connection:
@@ -176,15 +177,15 @@ def test_among_a_million_entries_nothing_is_looked_for_by_going_through_them(pat
     assert "USING INDEX places" in plan(index, FACTS, 1)
     assert "USING INDEX least" in plan(index, _commit._LEAST)
     assert "USING INDEX ends" in plan(index, _commit._ENDED, 1.0)
-    assert "ends" in plan(index, _disk._ENDED, 1.0)
+    assert "ends" in plan(index, _scan.ENDED, 1.0)
     assert "USING INDEX files" in plan(index, _commit._BY_FILE, "x")
     assert "USING INDEX children" in plan(index, _commit._ORPHAN, 1.0, None, 0.0, b"k", 1)
     assert "USING COVERING INDEX places" in plan(index, _commit._USE, 1, 1, 0.0, 0.0)
-    page = plan(index, _disk._PAGE, 0, 0.0, 20)
+    page = plan(index, _scan.PAGE, 0, 0.0, 20)
     assert "USING INTEGER PRIMARY KEY" in page
     assert "B-TREE" not in page
-    assert "SCAN" not in "".join(plan(index, sql, *values) for sql, *values in [(FIND, 1), (_disk._PAGE, 0, 0.0, 20)])
-    assert len(index.rows(_disk._PAGE, (0, 0.0, 20))) == 20
+    assert "SCAN" not in "".join(plan(index, sql, *values) for sql, *values in [(FIND, 1), (_scan.PAGE, 0, 0.0, 20)])
+    assert len(index.rows(_scan.PAGE, (0, 0.0, 20))) == 20
     assert index.one(FIND, (7919 * 5,))[0] == b"5"
     index.close()
 

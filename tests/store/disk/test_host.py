@@ -11,13 +11,13 @@ import time
 
 import pytest
 
-from memograd.store import _host
-from memograd.store._host import Leases, check_locks, network_of
+from memograd.store._disk import _host
+from memograd.store._disk._host import Leases, check_locks, network_of
 
 HOLDER = """
 import sys, time
 from pathlib import Path
-from memograd.store._host import Leases
+from memograd.store._disk._host import Leases
 lease = Leases(Path(sys.argv[1])).lease(b"key")
 print(lease is not None, flush=True)
 time.sleep(60)
@@ -257,7 +257,7 @@ def test_beside_a_process_that_is_stopped_one_other_computes(leases, path, monke
 BEGUN_INSIDE = """
 import sys, time
 from pathlib import Path
-from memograd.store import _host
+from memograd.store._disk import _host
 _host.STANDING, _host.LOOK_UP = 0.2, 0.01
 leases, until = _host.Leases(Path(sys.argv[1])), time.monotonic() + float(sys.argv[2])
 while (lease := leases.lease(b"key")) is None and time.monotonic() < until:

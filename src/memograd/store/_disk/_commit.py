@@ -11,13 +11,13 @@ import sqlite3
 from typing import TYPE_CHECKING, Any
 
 from memograd._events import Refuse, listeners, tell
+from memograd.store._disk._rows import INSERT, USED, Row
 from memograd.store._evict import priority
-from memograd.store._rows import INSERT, USED, Row
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
-    from memograd.store._files import Files, New
+    from memograd.store._disk._files import Files, New
 
 _SOME = 256
 _DROPPED = "id, key, nbytes, size, digest, seconds, parent, priority, place"

@@ -11,11 +11,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from memograd.store._commit import Commit
-from memograd.store._files import DamagedError, Files
-from memograd.store._host import Leases
-from memograd.store._index import Index
-from memograd.store._rows import FIELDS, Row, facts_sound, found_of, place_of, sound
+from memograd.store._disk._commit import Commit
+from memograd.store._disk._files import DamagedError, Files
+from memograd.store._disk._host import Leases
+from memograd.store._disk._index import Index
+from memograd.store._disk._rows import FIELDS, Row, facts_sound, found_of, place_of, sound
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

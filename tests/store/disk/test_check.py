@@ -7,7 +7,7 @@ import sqlite3
 import pytest
 
 from memograd.store import About, Disk, Entry
-from memograd.store._check import check
+from memograd.store._disk._check import check
 
 BIG = bytes(range(256)) * 400
 
@@ -58,7 +58,7 @@ def stranger(root):
 
 
 def orphan(root):
-    from memograd.store._files import Files
+    from memograd.store._disk._files import Files
 
     loose = Files(root / "files")
     loose.name(loose.write([b"loose" * 100]), loose.digest([b"loose" * 100]))
