@@ -12,6 +12,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 
 from typing import TYPE_CHECKING
 
+from figures.adherence import ADHERENCE
 from figures.budget import BUDGET
 from figures.plan import PLAN
 from harness.program import run
@@ -19,7 +20,7 @@ from harness.program import run
 if TYPE_CHECKING:
     from harness.figure import Figure
 
-FIGURES: dict[str, Figure] = {"budget": BUDGET, "plan": PLAN}
+FIGURES: dict[str, Figure] = {"budget": BUDGET, "adherence": ADHERENCE, "plan": PLAN}
 
 if __name__ == "__main__":
     run(FIGURES, (__doc__ or "").splitlines()[0])

@@ -7,7 +7,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 from checkpoint_schedules import EndForward, Forward, MultistageCheckpointSchedule
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from memograd._replay._plan import Ahead, Back, Costs, Drop, Keep, Record, Restore, Turn, plan, smallest
@@ -40,6 +40,7 @@ def best(steps: int, room: int, costs: Costs, *, records: bool) -> int:
     return int(table[room, steps])
 
 
+@settings(deadline=None)
 @given(problems())
 def test_pieces_follow_one_another_and_make_up_the_sequence(problem):
     steps, budget, costs = problem
@@ -49,6 +50,7 @@ def test_pieces_follow_one_another_and_make_up_the_sequence(problem):
     assert all(a[1] == b[0] and b[0] < b[1] for a, b in pairwise(pieces))
 
 
+@settings(deadline=None)
 @given(problems())
 def test_actions_can_be_done_one_after_the_other_and_take_every_step_back_once(problem):
     steps, budget, costs = problem
@@ -85,6 +87,7 @@ def test_actions_can_be_done_one_after_the_other_and_take_every_step_back_once(p
     assert schedule.peak <= budget
 
 
+@settings(deadline=None)
 @given(st.integers(1, 40), st.integers(0, 60), COSTS)
 def test_no_plan_runs_fewer_steps_ahead_and_to_keep_records_would_gain_nothing(steps, more, costs):
     budget = smallest(steps, costs) + more
@@ -122,6 +125,7 @@ def test_where_records_take_as_much_as_states_no_more_is_run_than_by_revolve(ste
     assert steps + ours.ahead <= runs
 
 
+@settings(deadline=None)
 @given(problems(), st.integers(1, 500))
 def test_the_peak_falls_with_the_budget_and_rises_with_the_steps_but_for_one_step(problem, more):
     steps, budget, costs = problem
@@ -131,6 +135,7 @@ def test_the_peak_falls_with_the_budget_and_rises_with_the_steps_but_for_one_ste
     assert plan(fewer, budget, costs).peak <= schedule.peak + costs.step + costs.carry
 
 
+@settings(deadline=None)
 @given(problems(120))
 def test_more_bytes_never_run_more_steps_ahead(problem):
     steps, budget, costs = problem
