@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -94,6 +95,30 @@ def test_no_plan_runs_fewer_steps_ahead_and_to_keep_records_would_gain_nothing(s
     found = plan(steps, budget, costs).ahead
     room = min(budget - costs.fixed, steps * costs.step)
     assert found == best(steps, room, costs, records=False) == best(steps, room, costs, records=True)
+
+
+@cache
+def fewest_mixed(t: int, room: int, costs: Costs) -> int:
+    """Give the fewest steps run ahead where records of any ranges, with their first states, may be kept as well."""
+    if t * costs.step <= room:
+        return 0
+    found = [1 << 40]
+    for y in range(t):
+        state = costs.carry if y else 0  # the first one is the caller's
+        for length in range(1 if state == 0 else 0, t - y):
+            left = room - state - length * costs.step
+            if left >= 0:
+                found.append(y + fewest_mixed(t - y - length, left, costs) + (fewest_mixed(y, room, costs) if y else 0))
+        if y and state + (t - y) * costs.step <= room:
+            found.append(y + fewest_mixed(y, room, costs))
+    return min(found)
+
+
+@settings(deadline=None, max_examples=60)
+@given(st.integers(2, 20), st.integers(0, 60), COSTS)
+def test_to_keep_records_of_ranges_in_the_middle_would_gain_nothing_either(steps, more, costs):
+    budget = smallest(steps, costs) + more
+    assert plan(steps, budget, costs).ahead == fewest_mixed(steps, budget - costs.fixed, costs)
 
 
 @pytest.mark.parametrize(("carry", "step"), [(1, 1), (2, 35), (1, 18), (2, 10), (4, 35), (3, 1)])
