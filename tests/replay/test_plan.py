@@ -11,7 +11,7 @@ from checkpoint_schedules import EndForward, Forward, MultistageCheckpointSchedu
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from memograd._replay._plan import Ahead, Back, Costs, Drop, Keep, Record, Restore, Turn, plan, smallest
+from memograd._replay._plan import Ahead, Back, Costs, Drop, Keep, Record, Restore, Turn, plan, quickest, smallest
 
 COSTS = st.builds(Costs, st.integers(1, 12), st.integers(1, 40), st.integers(0, 100))
 
@@ -188,3 +188,27 @@ def test_one_extra_forward_pass_needs_the_square_root_of_the_triangular_plan():
     assert schedule.ahead < 10_000
     lengths = [end - begin for begin, end in schedule.pieces()]
     assert lengths[:-2] == sorted(lengths[:-2], reverse=True)  # the last but one is what is left over
+
+
+@settings(deadline=None)
+@given(problems(), st.sampled_from([2, 3, 8]))
+def test_pieces_of_a_unit_make_up_the_sequence_within_the_budget(problem, unit):
+    steps, budget, costs = problem
+    budget = max(budget, smallest(-(-steps // unit), Costs(costs.carry, costs.step * unit, costs.fixed)))
+    schedule = plan(steps, budget, costs, unit)
+    pieces = list(schedule.pieces())
+    assert [a for a, _ in pieces] == [0, *(b for _, b in pieces[:-1])]
+    assert pieces[-1][1] == steps
+    assert all((b - a) % unit == 0 for a, b in pieces[:-1])
+    assert schedule.peak <= budget
+    recorded = [(action.begin, action.end) for action in schedule.actions() if isinstance(action, Record)]
+    assert sorted(recorded) == pieces
+
+
+def test_where_calls_cost_much_pieces_are_longer_and_more_steps_are_run_ahead():
+    costs = Costs(2, 22)
+    short, long = (quickest(1000, 190, costs, call) for call in (0.0, 6.0))
+    assert (short.unit, long.unit) == (1, 8)
+    assert long.calls < short.calls
+    assert long.ahead >= short.ahead
+    assert max(short.peak, long.peak) <= 190

@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 MOST_AHEAD = 8
 _EXACT = 20_000_000  # additions up to which a plan is solved exactly: some 30 ms
 _NEVER = 1 << 40
+_UNITS = 2, 4, 8, 16, 32
 
 
 @dataclass(frozen=True)
@@ -112,13 +113,15 @@ class Back:
 Action: TypeAlias = "Ahead | Keep | Restore | Drop | Record | Turn | Back"
 
 
-def plan(steps: int, budget: int, costs: Costs) -> Schedule:
+def plan(steps: int, budget: int, costs: Costs, unit: int = 1) -> Schedule:
     """Plan how to go forward and back over a sequence within a budget, running as few steps ahead as can be.
 
     Args:
         steps: T.
         budget: bytes for the states that are kept and for the piece at work.
         costs: what states and steps take.
+        unit: pieces are of so many steps or a multiple: where a call costs as much as some steps, short ones do not
+            pay.
 
     Returns:
         What to do, one action after the other.
@@ -131,7 +134,7 @@ def plan(steps: int, budget: int, costs: Costs) -> Schedule:
         >>> schedule.ahead, schedule.peak, len(list(schedule.pieces()))
         (980, 437, 45)
     """
-    rooms = _rooms(steps, budget, costs)
+    rooms = _rooms(-(-steps // unit), budget, Costs(costs.carry, costs.step * unit, costs.fixed))
     if rooms is None:
         least = smallest(steps, costs)
         raise ValueError(
@@ -139,7 +142,22 @@ def plan(steps: int, budget: int, costs: Costs) -> Schedule:
             f"expected at least {least:,} bytes, with which no step is run ahead more than {MOST_AHEAD} times. "
             f"Write budget={least}"
         )
-    return Schedule(steps, costs, rooms)
+    return Schedule(steps, costs, rooms, unit)
+
+
+def quickest(steps: int, budget: int, costs: Costs, call: float) -> Schedule:
+    """Plan with the unit that takes the least time, where to run a piece costs as much as `call` steps besides."""
+    best = plan(steps, budget, costs)
+    for unit in _UNITS:
+        if best.rooms[0][0] * best.unit > _UNITS[-1]:
+            break
+        try:
+            other = plan(steps, budget, costs, unit)
+        except ValueError:
+            break
+        if other.ahead + call * other.calls < best.ahead + call * best.calls:
+            best = other
+    return best
 
 
 def smallest(steps: int, costs: Costs) -> int:
@@ -160,37 +178,41 @@ class Schedule:
     Attributes:
         steps: T.
         costs: of its steps and states.
-        rooms: rooms[r][j] is G_r where j states are kept: the most steps of which none is run ahead more than r times.
+        rooms: rooms[r][j] is G_r where j states are kept: the most steps of which none is run ahead more than r times;
+            in units.
+        unit: steps that are planned as one.
     """
 
     steps: int
     costs: Costs
     rooms: list[list[int]]
+    unit: int = 1
 
     def actions(self) -> Iterator[Action]:
         """Go through all that is to be done, in order."""
-        waiting, first = [(0, self.steps, 0)], True
+        waiting, first = [(0, self._units, 0)], True
         while waiting:
             begin, t, kept = waiting.pop()
             if not first:
-                yield Restore(begin)
+                yield Restore(self._step(begin))
             while t > self.rooms[0][kept]:
                 y = self.split(t, kept)
                 yield from self._ahead(begin, y, kept)
-                yield Keep(begin + y)
+                yield Keep(self._step(begin + y))
                 waiting.append((begin, y, kept))
                 begin, t, kept = begin + y, t - y, kept + 1
-            yield Record(begin, begin + t)
+            piece = self._step(begin), self._step(begin + t)
+            yield Record(*piece)
             if first:
                 yield Turn()
                 first = False
             if begin:
-                yield Drop(begin)
-            yield Back(begin, begin + t)
+                yield Drop(piece[0])
+            yield Back(*piece)
 
     def pieces(self) -> Iterator[tuple[int, int]]:
         """Go through the pieces from the first step to the last. Steps are only ever run piece by piece."""
-        return ((begin, end) for begin, end, _ in self._pieces(0, self.steps, 0))
+        return ((begin, end) for begin, end, _ in self._pieces(0, self._units, 0))
 
     @cached_property
     def ahead(self) -> int:
@@ -198,16 +220,30 @@ class Schedule:
         return sum(action.end - action.begin for action in self.actions() if isinstance(action, Ahead))
 
     @cached_property
+    def calls(self) -> int:
+        """How often a piece is run ahead, recorded, or taken back."""
+        return sum(isinstance(action, (Ahead, Record, Back)) for action in self.actions())
+
+    @cached_property
     def peak(self) -> int:
         """The most bytes that states kept and the piece at work take."""
         costs = self.costs
-        sizes = (kept * costs.carry + (end - begin) * costs.step for begin, end, kept in self._pieces(0, self.steps, 0))
+        sizes = (
+            kept * costs.carry + (end - begin) * costs.step for begin, end, kept in self._pieces(0, self._units, 0)
+        )
         return costs.fixed + max(sizes, default=0)
 
     @cached_property
     def kept(self) -> int:
         """The most states that are kept at once."""
-        return max((kept for _, _, kept in self._pieces(0, self.steps, 0)), default=0)
+        return max((kept for _, _, kept in self._pieces(0, self._units, 0)), default=0)
+
+    @property
+    def _units(self) -> int:
+        return -(-self.steps // self.unit)
+
+    def _step(self, unit: int) -> int:
+        return min(unit * self.unit, self.steps)
 
     def _ahead(self, begin: int, steps: int, kept: int) -> Iterator[Ahead]:
         return (Ahead(a, b) for a, b, _ in self._pieces(begin, steps, kept))
@@ -221,7 +257,7 @@ class Schedule:
                 y = self.split(t, j)
                 waiting += [(t - y, j + 1), (y, j)]
             else:
-                yield begin, begin + t, j
+                yield self._step(begin), self._step(begin + t), j
                 begin += t
 
     def split(self, t: int, kept: int) -> int:
@@ -236,9 +272,9 @@ class Schedule:
     @cached_property
     def _exact(self) -> Ints | None:
         """The best splits, [kept, t], where they are worth solving for: beyond the triangular plan, and few."""
-        if len(self.rooms) <= 2 or self.steps * self.steps * len(self.rooms[0]) > 2 * _EXACT:
+        if len(self.rooms) <= 2 or self._units * self._units * len(self.rooms[0]) > 2 * _EXACT:
             return None
-        return _best_splits(self.steps, tuple(self.rooms[0]))
+        return _best_splits(self._units, tuple(self.rooms[0]))
 
 
 def _rooms(steps: int, budget: int, costs: Costs) -> list[list[int]] | None:
