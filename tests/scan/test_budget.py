@@ -181,6 +181,25 @@ def test_a_weight_that_changes_before_backward_is_seen():
         y.sum().backward()
 
 
+@pytest.mark.parametrize("cell", KINDS)
+def test_an_output_that_is_changed_before_backward_is_judged_as_the_plain_modules_is(cell):
+    module, x = cell(INPUTS, HIDDEN), batch()
+    found = []
+    for scan in (copy.deepcopy(module), tight(copy.deepcopy(module), x)):
+        y, _ = scan(x)
+        y.mul_(2)
+        try:
+            y.sum().backward()
+        except RuntimeError as error:
+            assert "modified by an inplace operation" in str(error)  # noqa: PT017 - the plain module decides
+            found.append(None)
+        else:
+            found.append(scan.weight_hh_l0.grad)
+    assert (found[0] is None) == (found[1] is None)
+    if found[0] is not None:
+        torch.testing.assert_close(found[1], found[0], rtol=1e-4, atol=1e-5)
+
+
 def test_differentiating_twice_raises():
     scan = tight(nn.GRU(INPUTS, HIDDEN), batch())
     y, _ = scan(batch())

@@ -57,6 +57,14 @@ class Program(Protocol):
         """Take the gradients of what `read` gave."""
         ...
 
+    def keep(self, carry: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Give what is to be kept of a state."""
+        ...
+
+    def restore(self, at: int, kept: Sequence[Tensor]) -> list[Tensor]:
+        """Give the state before step `at` from what was kept of it."""
+        ...
+
 
 @dataclass(frozen=True)
 class Needs:
@@ -233,13 +241,13 @@ class Interpreter:
         return coming
 
     def _keep(self, at: int, carry: list[Tensor]) -> None:
-        self._kept[at] = Kept([_compact(t) for t in carry], self._read_streams())
+        self._kept[at] = Kept([_compact(t) for t in self.program.keep(carry)], self._read_streams())
 
     def _restore(self, at: int, first: Sequence[Tensor]) -> list[Tensor]:
         kept = self._kept[at] if at else self._begun
         assert kept is not None
         set_streams(kept.streams)
-        return kept.carry if at else list(first)
+        return self.program.restore(at, kept.carry) if at else list(first)
 
     def _read_streams(self) -> dict[str, State]:
         """Read the random streams, where steps draw; equal states are kept once."""

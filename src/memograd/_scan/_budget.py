@@ -65,7 +65,8 @@ def schedule_of(job: Job, budget: int, x: Tensor, first: Sequence[Tensor]) -> Sc
     Raises:
         ValueError: the budget is too small.
     """
-    carry = sum(job.course.width * t.shape[1] * t.element_size() for t in first) + _STREAM * bool(job.stack.dropout)
+    kept = [*first[:-2], first[-1]] if job.outputs_hold_h(x) else first
+    carry = sum(job.course.width * t.shape[1] * t.element_size() for t in kept) + _STREAM * bool(job.stack.dropout)
 
     def costs(lengths: Sequence[int]) -> Costs:
         step, fixed = sizes(lambda n: _trial(job, x, first, n), lengths, (_class_of(job, x), job.course.width))

@@ -13,6 +13,7 @@ from torch.nn import functional
 from memograd._replay._interpreter import Interpreter, Needs
 from memograd._scan._buffers import fresh
 from memograd._scan._choice import fuses
+from memograd._scan._course import Lanes
 from memograd._scan._layer import final, layer
 from memograd._scan._straight import fused
 from memograd._scan._torch import apply
@@ -54,6 +55,13 @@ class Job:
         given = iter(flat)
         return replace(self.stack, weights=[[[next(given) for _ in w] for w in of] for of in self.stack.weights])
 
+    def outputs_hold_h(self, x: Tensor) -> bool:
+        """Tell whether the last layer's h need not be kept: it is an output, which the plain module saves, too."""
+        stack = self.stack
+        if not isinstance(self.course, Lanes) or not stack.cell.has_memory:
+            return False
+        return all(fuses(stack.cell, stack.at(depth, 0), x) for depth in range(len(stack.weights)))
+
     @property
     def flat(self) -> list[Tensor]:
         """All weights."""
@@ -67,6 +75,7 @@ class Pieces:
     Attributes:
         x: the inputs.
         y, ends: receive outputs, and each layer's states where rows end; let go when they are given out.
+        holds_h: whether the last layer's h is read from `y`, and not kept.
         dy, dends: the gradients of these.
         dx: receives the gradients of the inputs, where they are asked for.
     """
@@ -78,6 +87,7 @@ class Pieces:
     dy: Tensor | None = None
     dends: Sequence[Tensor | None] = ()
     dx: Tensor | None = None
+    holds_h: bool = False
 
     @property
     def draws(self) -> bool:
@@ -132,6 +142,17 @@ class Pieces:
         else:
             self.dx.index_add_(0, self.job.course.cut(self.job.source, begin, end), grad)
 
+    def keep(self, carry: Sequence[Tensor]) -> Sequence[Tensor]:
+        """Give all of a state but what outputs hold."""
+        return [*carry[:-2], carry[-1]] if self.holds_h else carry
+
+    def restore(self, at: int, kept: Sequence[Tensor]) -> list[Tensor]:
+        """Give a state, the last layer's h from the outputs of the step before."""
+        if not self.holds_h:
+            return list(kept)
+        assert self.y is not None
+        return [*kept[:-1], self.y[at - 1], kept[-1]]
+
 
 def _layer(
     stack: Stack, w: Weights, course: Course, steps: tuple[int, int], x: Tensor, state: list[Tensor]
@@ -183,13 +204,14 @@ class _Budgeted(torch.autograd.Function):
         asked = ctx.needs_input_grad[2:]
         needs = Needs(asked[:1], asked[1 : states + 1], asked[states + 1 :])
         y, ends = _outputs(job, x, first)
-        program = Pieces(job, x.detach(), y.transpose(0, 1) if job.rows_first else y, ends)
+        held = job.outputs_hold_h(x)
+        program = Pieces(job, x.detach(), y.transpose(0, 1) if job.rows_first else y, ends, holds_h=held)
         ctx.interpreter, ctx.states = Interpreter(program, schedule, needs, owns=True), states
         with fresh():
             ctx.interpreter.forward(first, weights)
         program.x = program.y = None  # what holds this node must not be held by it
         program.ends = []
-        ctx.save_for_backward(x, *rest)
+        ctx.save_for_backward(x, *rest, *([y] if held else []))
         ctx.set_materialize_grads(False)
         return y, *ends
 
@@ -197,14 +219,17 @@ class _Budgeted(torch.autograd.Function):
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Any, ...]:
         check_one_backward(*grad_outputs)
         x, *rest = (t.detach() for t in ctx.saved_tensors)
-        first, weights = rest[: ctx.states], rest[ctx.states :]
         program: Pieces = ctx.interpreter.program
+        if program.holds_h:
+            y = rest.pop()
+            program.y = y.transpose(0, 1) if program.job.rows_first else y
+        first, weights = rest[: ctx.states], rest[ctx.states :]
         dy, *program.dends = grad_outputs
         program.x, program.dy = x, dy.transpose(0, 1) if program.job.rows_first and dy is not None else dy
         program.dx = torch.zeros_like(x) if ctx.needs_input_grad[2] else None
         with fresh():
             dfirst, dweights = ctx.interpreter.back(first, weights, [None] * len(first))
-        dx, program.x, program.dx, program.dy, program.dends = program.dx, None, None, None, ()
+        dx, program.x, program.y, program.dx, program.dy, program.dends = program.dx, None, None, None, None, ()
         return None, None, *final([dx, *dfirst, *dweights])
 
 
