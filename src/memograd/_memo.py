@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
     from memograd._call import Memoized
     from memograd._module import MemoModule
-    from memograd._options import How, Named
+    from memograd._options import Along, How, Named
+    from memograd._scan._cell._module import CellScan
     from memograd._scan._scan import Scan
     from memograd.store import Store
 
@@ -223,20 +224,40 @@ class Memo:
 
         return Frozen(modules)
 
-    def scan(self, module: nn.Module, *, engine: str = "auto", budget: int | str | None = None) -> Scan:
-        """Wrap a recurrent module so that every prefix which rows of a batch share is computed once.
+    @overload
+    def scan(  # pyright: ignore[reportOverlappingOverload] - the one overload is meant to come first
+        self, module: nn.RNNBase, **how: Unpack[Along]
+    ) -> Scan: ...
+    @overload
+    def scan(self, module: nn.Module | Callable[[Any, Any], tuple[Any, Any]], **how: Unpack[Along]) -> CellScan: ...
+    def scan(
+        self,
+        module: Any,
+        *,
+        engine: str = "auto",
+        budget: int | str | None = None,
+        window: int | None = None,
+        batch_first: bool = False,
+    ) -> Any:
+        """Wrap a recurrent module, or a cell, to be run along sequences.
 
-        Nothing is kept between calls: the sharing is within one.
+        Of a recurrent module every prefix that rows of a batch share is computed once. Nothing is kept between calls:
+        the sharing is within one. A cell, `cell(x_t, carry) -> (y_t, carry)`, is run one step after the other, as JAX's
+        `lax.scan` does: `ys, carry = memo.scan(cell)(xs, carry)`, time first.
 
         Args:
-            module: an `nn.RNN`, `nn.LSTM` or `nn.GRU`; its parameters are shared, not copied.
+            module: an `nn.RNN`, `nn.LSTM` or `nn.GRU`; or a cell: a module or function of an input and a carry, each of
+                them tensors, nested as you like; or one of torch's cells. Parameters are shared, not copied.
             engine: `"auto"` shares where that is faster, `"levels"` always, `"plain"` never.
             budget: bytes, as an int or as "256MiB", for what a training step keeps of a sequence: some of its states,
                 and the steps that are on their way back. What is not kept is run again, and gives the same bits.
+            window: gradients do not pass the steps that are multiples of it: truncated backpropagation, which is not
+                the plain gradient. None for all to pass.
+            batch_first: of a cell: whether its inputs and outputs are (B, T, ...) and not (T, B, ...).
 
         Returns:
-            A module with the same signature, the same `state_dict` keys and the same outputs; `Scan.forward` says what
-            its call takes besides.
+            A module with the same signature, the same `state_dict` keys and the same outputs; `Scan.forward` and
+            `CellScan.forward` say what its call takes.
 
         Raises:
             TypeError: the module is not one of these.
@@ -253,11 +274,11 @@ class Memo:
         from memograd._module import MemoModule, memoize_module
         from memograd._scan._scan import scan
 
+        how: Along = {"engine": engine, "budget": budget, "window": window, "batch_first": batch_first}
         if not isinstance(module, MemoModule):
-            return scan(module, engine=engine, budget=budget)
+            return scan(module, **how)
         # Of a module that remembers its calls, what shares prefixes remembers them, too.
-        made: Any = memoize_module(scan(module.__wrapped__, engine=engine, budget=budget), module.__memograd__.how)
-        return made
+        return memoize_module(scan(module.__wrapped__, **how), module.__memograd__.how)
 
 
 def _is_module(f: object) -> bool:

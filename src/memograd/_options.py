@@ -41,6 +41,15 @@ class How(TypedDict, total=False):
     tags: str | Sequence[str]
 
 
+class Along(TypedDict, total=False):
+    """What may be asked of a scan, by keyword. `Memo.scan` says what each is."""
+
+    engine: str
+    budget: int | str | None
+    window: int | None
+    batch_first: bool
+
+
 class Options(NamedTuple):
     """What was asked for, checked."""
 

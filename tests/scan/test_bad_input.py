@@ -156,19 +156,6 @@ def test_a_nested_tensor_is_refused_as_by_the_plain_module():
     assert outcome(memo.scan(plain, engine="levels"), (nested,)) == outcome(plain, (nested,))
 
 
-@pytest.mark.parametrize("cell", [nn.RNNCell, nn.LSTMCell, nn.GRUCell])
-def test_a_cell_is_refused_with_advice_that_can_be_followed(cell):
-    name = cell.__name__
-    whole = name.removesuffix("Cell")
-    advice = rf"got nn\.{name}, which takes one step .* Write memo\.scan\(nn\.{whole}\(3, 6\)\).* weight_ih_l0"
-    with pytest.raises(TypeError, match=advice):
-        memo.scan(cell(3, 6))
-    one, sequence = cell(3, 6), getattr(nn, whole)(3, 6)
-    sequence.load_state_dict({f"{key}_l0": value for key, value in one.state_dict().items()})
-    h = one(X[0])
-    torch.testing.assert_close(memo.scan(sequence, engine="levels")(X[:1])[0][0], h[0] if isinstance(h, tuple) else h)
-
-
 @pytest.mark.parametrize(
     "module", [nn.Linear(3, 6), nn.Sequential(nn.LSTM(3, 6)), nn.TransformerEncoderLayer(4, 2), nn.LSTM, len, None, 3]
 )

@@ -220,9 +220,9 @@ class Interpreter:
     def _record(self, begin: int, end: int, carry: Sequence[Tensor], weights: Sequence[Tensor]) -> None:
         """Run a piece on leaves of its own, so that its graph ends there."""
         self.ran += end - begin
-        inputs = [_leaf(t, needed) for t, needed in zip(self.program.read(begin, end), self.needs.inputs, strict=True)]
-        first = [_leaf(t, begin > 0 or needed) for t, needed in zip(carry, self.needs.carry, strict=True)]
-        leaves = [_leaf(t, needed) for t, needed in zip(weights, self.needs.weights, strict=True)]
+        inputs = [leaf(t, needed) for t, needed in zip(self.program.read(begin, end), self.needs.inputs, strict=True)]
+        first = [leaf(t, begin > 0 or needed) for t, needed in zip(carry, self.needs.carry, strict=True)]
+        leaves = [leaf(t, needed) for t, needed in zip(weights, self.needs.weights, strict=True)]
         with torch.enable_grad(), _without_cached_casts():
             outputs, behind = self.program.run(begin, end, inputs, first, leaves)
         self._recorded = Piece(inputs, first, leaves, outputs, behind)
@@ -261,7 +261,8 @@ class Interpreter:
         return states
 
 
-def _leaf(tensor: Tensor, needed: bool) -> Tensor:
+def leaf(tensor: Tensor, needed: bool) -> Tensor:
+    """Give a leaf over the memory of a tensor; it requires grad where that is needed and can be."""
     grad = needed and (tensor.is_floating_point() or tensor.is_complex())
     return tensor.detach().requires_grad_(grad)
 

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from memograd._replay._meter import Meter
+from memograd._replay._interpreter import Needs
 from memograd._replay._plan import Costs, plan, quickest
+from memograd._replay._trial import most_bytes
 from memograd._scan._buffers import fresh
 from memograd._scan._choice import fuses
 from memograd._scan._pieces import Pieces
@@ -24,7 +25,7 @@ if TYPE_CHECKING:
 _SHORT = 8, 16  # steps of the first trials
 _PART = 8  # a trial takes at most the eighth part of a sequence
 _CALL = 6.0  # what it costs to run a piece, besides its steps, in steps (measured: LSTM, H = 256, two CPU cores)
-_STREAM = 6 << 10  # bytes of torch's random state, which is kept with a state where steps draw
+STREAM = 6 << 10  # bytes of torch's random state, which is kept with a state where steps draw
 
 
 @dataclass(frozen=True)
@@ -66,10 +67,12 @@ def schedule_of(job: Job, budget: int, x: Tensor, first: Sequence[Tensor]) -> Sc
         ValueError: the budget is too small.
     """
     kept = [*first[:-2], first[-1]] if job.outputs_hold_h(x) else first
-    carry = sum(job.course.width * t.shape[1] * t.element_size() for t in kept) + _STREAM * bool(job.stack.dropout)
+    carry = sum(job.course.width * t.shape[1] * t.element_size() for t in kept) + STREAM * bool(job.stack.dropout)
+
+    kind = _class_of(job, x), job.course.width
 
     def costs(lengths: Sequence[int]) -> Costs:
-        step, fixed = sizes(lambda n: _trial(job, x, first, n), lengths, (_class_of(job, x), job.course.width))
+        step, fixed = sizes(lambda n: _trial(job, x, first, n), lengths, _measured, kind)
         extra = _unseen(job, x)
         # Where levels are of many widths, a piece may hold one step more than it counts.
         fixed += extra.fixed + (0 if job.course.even else step + extra.step)
@@ -78,25 +81,41 @@ def schedule_of(job: Job, budget: int, x: Tensor, first: Sequence[Tensor]) -> Sc
     return planned(job.course.steps, budget, costs)
 
 
-def planned(steps: int, budget: int, costs: Callable[[Sequence[int]], Costs]) -> Schedule:
-    """Plan by what trials say: of a few steps, then of about as many as a piece will have."""
+def planned(steps: int, budget: int, costs: Callable[[Sequence[int]], Costs], call: float = _CALL) -> Schedule:
+    """Plan by what trials say: of a few steps, then of about as many as a piece will have.
+
+    Args:
+        steps: T.
+        budget: in bytes.
+        costs: makes trials of so many steps, and says what they took.
+        call: what it costs to run a piece, besides its steps, in steps.
+    """
     rough = costs([min(n, steps) for n in _SHORT])
     if rough.fixed + steps * rough.step <= budget:
         return plan(steps, budget, rough)
     room = min((budget - rough.fixed) // max(rough.step, 1), max(steps // _PART, *_SHORT), steps)
     near = [1, 2, 4, 8] if room < _SHORT[0] else [room // 4, room // 2, room]
-    return quickest(steps, budget, costs(sorted({min(n, steps) for n in near})), _CALL)
+    return quickest(steps, budget, costs(sorted({min(n, steps) for n in near})), call)
 
 
 _measured: dict[Hashable, int] = {}
 
 
-def sizes(trial: Callable[[int], int], lengths: Sequence[int], kind: Hashable) -> tuple[int, int]:
-    """Give the bytes of a step, and those of a piece besides, such that no trial took more; each is made once."""
+def sizes(
+    trial: Callable[[int], int], lengths: Sequence[int], known: dict[Hashable, int], kind: Hashable
+) -> tuple[int, int]:
+    """Give the bytes of a step, and those of a piece besides, such that no trial took more.
+
+    Args:
+        trial: says what a piece of so many steps takes; each is made once.
+        lengths: of the pieces to try, the shortest first.
+        known: what trials have said before.
+        kind: what their sizes depend on.
+    """
     for n in lengths:
-        if (kind, n) not in _measured:
-            _measured[kind, n] = trial(n)
-    taken = [_measured[kind, n] for n in lengths]
+        if (kind, n) not in known:
+            known[kind, n] = trial(n)
+    taken = [known[kind, n] for n in lengths]
     longer = lengths[-1] - lengths[0]
     step = max(-((taken[0] - taken[-1]) // longer), 1) if longer else -(-taken[0] // lengths[0])
     return step, max(0, *(most - n * step for n, most in zip(lengths, taken, strict=True)), 0)
@@ -105,15 +124,9 @@ def sizes(trial: Callable[[int], int], lengths: Sequence[int], kind: Hashable) -
 def _trial(job: Job, x: Tensor, first: Sequence[Tensor], steps: int) -> int:
     """Run a piece forward and back; give the most bytes that it took."""
     quiet = replace(job, stack=replace(job.stack, dropout=0.0))
-    program = Pieces(quiet, x.detach())
-    with fresh(), Meter() as meter, torch.enable_grad():
-        leaves = [t.detach().requires_grad_() for t in (*program.read(0, steps), *first, *job.flat)]
-        given, weights = leaves[1 : len(first) + 1], leaves[len(first) + 1 :]
-        outputs, carry = program.run(0, steps, leaves[:1], given, weights)
-        asked = [x.requires_grad, *[True] * len(first), *(w.requires_grad for w in job.flat)]
-        wanted = [leaf for leaf, needed in zip(leaves, asked, strict=True) if needed]
-        torch.autograd.grad([outputs[0], *carry], wanted, [torch.zeros_like(t) for t in (outputs[0], *carry)])
-    return meter.peak
+    needs = Needs((x.requires_grad,), (True,) * len(first), tuple(w.requires_grad for w in job.flat))
+    with fresh():
+        return most_bytes(Pieces(quiet, x.detach()), steps, first, job.flat, needs, outputs=1)
 
 
 def _class_of(job: Job, x: Tensor) -> Hashable:

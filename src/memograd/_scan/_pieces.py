@@ -38,12 +38,14 @@ class Job:
         course: what they run over.
         source: (nodes,) the row of the input that a node reads; None where the input has a value for each node.
         rows_first: whether outputs, (B, T, R), are laid out as a plain module's are.
+        window: gradients do not pass the steps, each of one width, that are multiples of it; None for all to pass.
     """
 
     stack: Stack
     course: Course
     source: Tensor | None = None
     rows_first: bool = False
+    window: int | None = None
 
     @property
     def memory(self) -> int:
@@ -105,7 +107,25 @@ class Pieces:
         self, begin: int, end: int, inputs: Sequence[Tensor], carry: Sequence[Tensor], weights: Sequence[Tensor]
     ) -> tuple[list[Tensor], list[Tensor]]:
         """Run all layers; give outputs, each layer's states where rows end, and its states behind the steps."""
-        stack, x = self.job.with_weights(weights), inputs[0]
+        stack, window = self.job.with_weights(weights), self.job.window
+        if window is None:
+            return self._through(stack, (begin, end), inputs[0], carry)
+        ys: list[Tensor] = []
+        ends: list[Tensor] = []
+        width, state = self.job.course.width, list(carry)
+        for a in (begin, *range(begin - begin % window + window, end, window)):
+            b = min(a - a % window + window, end)
+            if a and a % window == 0:
+                state = [t.detach() for t in state]
+            x = inputs[0][(a - begin) * width : (b - begin) * width]
+            (y, *ends), state = self._through(stack, (a, b), x, state)
+            ys.append(y)
+        return [_joined(ys), *ends], state
+
+    def _through(
+        self, stack: Stack, steps: tuple[int, int], x: Tensor, carry: Sequence[Tensor]
+    ) -> tuple[list[Tensor], list[Tensor]]:
+        """Run all layers over steps between which gradients pass."""
         each = self.job.memory
         ends: list[Tensor] = []
         behind: list[Tensor] = []
@@ -113,7 +133,7 @@ class Pieces:
             if depth and stack.dropout:
                 x = functional.dropout(x, stack.dropout)
             state = [*carry[depth * each : (depth + 1) * each]]
-            x, of_ends, state = _layer(stack, stack.at(depth, 0), self.job.course, (begin, end), x, state)
+            x, of_ends, state = _layer(stack, stack.at(depth, 0), self.job.course, steps, x, state)
             ends += of_ends
             behind += state
         return [x, *ends], behind

@@ -10,14 +10,15 @@ What the plain call would draw independently is not shared: in training mode the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import Tensor, nn
 
 from memograd._scan._batch import Batch
+from memograd._scan._cell._module import CellScan, is_cell
 from memograd._scan._choice import fuses, not_worth_a_look, pays
+from memograd._scan._receipt import Receipt
 from memograd._scan._stack import Stack, run_shared, run_spread
 from memograd._scan._states import First, States, each_of, first_states, shared_first_states
 from memograd._scan._torch import untraced, weight_names
@@ -32,47 +33,33 @@ if TYPE_CHECKING:
     from memograd._scan._budget import Within
 
 
-@dataclass(frozen=True)
-class Receipt:
-    """What the last call did.
-
-    Attributes:
-        steps: recurrent steps that the plain call takes, per layer and direction; 0 where the plain module ran before
-            they were counted.
-        nodes: how many of them were computed: one for each distinct prefix, or all (``steps``) where the plain module
-            ran. A direction that reads from the end, and layers above it or above a dropout, take steps of their own.
-        engine: ``"levels"`` (over the trie, by own steps or the fused kernel) or ``"plain"`` (the module's own
-            forward).
-        exact: ``"bits"`` where the results have the plain call's bits, else ``"rounding"``.
-        reason: why the engine was chosen.
-        within: how the call keeps within its budget; None where it has none, or nothing is to be taken back.
-    """
-
-    steps: int
-    nodes: int
-    engine: str
-    exact: str
-    reason: str
-    within: Within | None = None
-
-
-def scan(module: nn.Module, *, engine: str = "auto", budget: int | str | None = None) -> Scan:
+def scan(
+    module: Any,
+    *,
+    engine: str = "auto",
+    budget: int | str | None = None,
+    window: int | None = None,
+    batch_first: bool = False,
+) -> Scan | CellScan:
     """Give a module like ``module`` that computes every shared prefix of a batch once.
 
     The result has the same signature, the same parameters (the very same: train either) and the same outputs.
 
     Args:
-        module: an ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``, with any options.
+        module: an ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``, with any options; or a cell, ``cell(x_t, carry) -> (y_t,
+            carry)``, to be run along a sequence.
         engine: ``"auto"`` shares where that is faster; ``"levels"`` always; ``"plain"`` never. A ``Shared`` input,
             and a call with ``shared=True``, always run over the trie, whatever the engine.
         budget: bytes for the states that a training step keeps, and for the piece of it at work; None for any number.
+        window: gradients do not pass the steps that are multiples of it; None for all to pass.
+        batch_first: of a cell: whether inputs and outputs are (B, T, ...).
 
     Returns:
-        A ``Scan``; its call takes two more arguments, see ``Scan.forward``.
+        A ``Scan``; its call takes two more arguments, see ``Scan.forward``. Of a cell a ``CellScan``.
 
     Raises:
         TypeError: the module is not one of these.
-        ValueError: the engine is not known.
+        ValueError: the engine is not known, or the window is none.
 
     Example:
         >>> lstm = scan(nn.LSTM(64, 256, batch_first=True))
@@ -83,27 +70,24 @@ def scan(module: nn.Module, *, engine: str = "auto", budget: int | str | None = 
     """
     if engine not in ("auto", "levels", "plain"):
         raise ValueError(f"memo.scan: got engine={engine!r}; expected 'auto', 'levels' or 'plain'.")
+    if window is not None and (type(window) is not int or window < 1):
+        raise ValueError(f"memo.scan: got window={window!r}; expected a number of steps, 1 or more, or None.")
     most = None if budget is None else parse_bytes(budget, "budget", who="memo.scan")
     if isinstance(module, Scan):
-        return module.again(engine, most)
+        return module.again(engine, most, window)
     for base, kind in _KINDS.items():
         if isinstance(module, base):
-            return kind.over(module, engine, most)
-    raise TypeError(_advice(module))
+            return kind.over(module, engine, most, window)
+    if not is_cell(module):
+        raise TypeError(_advice(module))
+    return CellScan(module, most, window, batch_first)
 
 
 def _advice(module: object) -> str:
     name = type(module).__name__
-    if isinstance(module, (nn.RNNCell, nn.LSTMCell, nn.GRUCell)):
-        whole = name.removesuffix("Cell")
-        sizes = f"{module.input_size}, {module.hidden_size}"
-        return (
-            f"memo.scan: got nn.{name}, which takes one step and has no sequence to share; expected nn.RNN, nn.LSTM "
-            f"or nn.GRU. Write memo.scan(nn.{whole}({sizes})) and load the cell's weights as weight_ih_l0, "
-            "weight_hh_l0, ..."
-        )
     return (
-        f"memo.scan: got {name}; expected nn.RNN, nn.LSTM or nn.GRU. Write memo.scan(nn.LSTM(input_size, hidden_size))."
+        f"memo.scan: got {name}; expected nn.RNN, nn.LSTM or nn.GRU, or a cell that takes (x_t, carry) and gives (y_t, "
+        "carry). Write memo.scan(nn.LSTM(input_size, hidden_size))."
     )
 
 
@@ -113,16 +97,17 @@ class Scan(nn.RNNBase):
     Parameters, buffers, submodules and hooks are those of the wrapped module, not copies.
 
     Attributes:
-        engine, budget: as given to ``memo.scan``; the budget in bytes.
+        engine, budget, window: as given to ``memo.scan``; the budget in bytes.
         receipt: what the last call did, None before the first.
     """
 
     engine: str
     budget: int | None
+    window: int | None
     _memograd_receipt: Receipt | None
 
     @classmethod
-    def over(cls, module: nn.RNNBase, engine: str, budget: int | None = None) -> Scan:
+    def over(cls, module: nn.RNNBase, engine: str, budget: int | None = None, window: int | None = None) -> Scan:
         """Wrap a module: share all that it holds."""
         if type(module).forward is not cls._plain_kind().forward:
             raise TypeError(
@@ -130,19 +115,23 @@ class Scan(nn.RNNBase):
                 f"{cls._plain_kind().__name__}'s own. Wrap the recurrent module inside of it: "
                 "self.rnn = memo.scan(self.rnn)."
             )
-        return cls._holding(module, module, engine, budget)
+        if module.bidirectional and window is not None:
+            raise ValueError(
+                f"memo.scan: got a bidirectional module and window={window}; expected one direction: the other one "
+                "would have its windows elsewhere. Leave window out."
+            )
+        return cls._holding(module, module, {"engine": engine, "budget": budget, "window": window})
 
-    def again(self, engine: str, budget: int | None = None) -> Scan:
+    def again(self, engine: str, budget: int | None = None, window: int | None = None) -> Scan:
         """Wrap the same module with another engine; the class may be one that parametrizations have made."""
-        return self._holding(self, self.__wrapped__, engine, budget)
+        return self._holding(self, self.__wrapped__, {"engine": engine, "budget": budget, "window": window})
 
     @classmethod
-    def _holding(cls, module: nn.RNNBase, wrapped: nn.RNNBase, engine: str, budget: int | None) -> Scan:
+    def _holding(cls, module: nn.RNNBase, wrapped: nn.RNNBase, how: dict[str, Any]) -> Scan:
         """Make a memoized module that holds what ``module`` holds."""
         made = cls.__new__(cls)
         made.__dict__.update(module.__dict__)
-        own = {"__wrapped__": wrapped, "engine": engine, "budget": budget, "_memograd_receipt": None}
-        made.__dict__.update(own, _flat_weights=list(module._flat_weights))
+        made.__dict__.update(how, __wrapped__=wrapped, _memograd_receipt=None, _flat_weights=list(module._flat_weights))
         return made
 
     @property
@@ -189,7 +178,7 @@ class Scan(nn.RNNBase):
                     "memo.scan: got keys beside a Shared, which has its prefixes; expected none. Write rnn(s)."
                 )
             return self._of_shared(input, hx)
-        if self.budget is not None and isinstance(input, Tensor) and input.dim() == 2:
+        if self._in_pieces and isinstance(input, Tensor) and input.dim() == 2:
             return self._of_one_row(input, hx, keys)
         batch = Batch.of(self, input)
         first = None if batch is None else first_states(self, batch.x, len(batch.rows), hx)
@@ -199,8 +188,8 @@ class Scan(nn.RNNBase):
 
     def _judged(self, batch: Batch, first: First, keys: Tensor | None, shared: bool, hx: Any) -> Any:
         """Run a batch that the engines can take, as is best."""
-        if self.budget is not None and not shared and self._goes_back(batch.x, first.states):
-            return self._within(batch, first, keys, self.budget)
+        if self._in_pieces and not shared and self._goes_back(batch.x, first.states):
+            return self._within(batch, first, keys)
         named = None if keys is None else batch.names(keys)
         if not shared and (why := self._declined(batch)):
             return self._plain(batch.input, hx, why)
@@ -231,7 +220,9 @@ class Scan(nn.RNNBase):
             )
         steps = 0 if trie is None else trie.rows.steps
         self._memograd_receipt = Receipt(steps, steps, "plain", "bits", reason)
-        return super().forward(input, hx)
+        result = super().forward(input, hx)
+        self._check_window(dense=not result[0].requires_grad if isinstance(result[0], Tensor) else False)
+        return result
 
     def _of_batch(self, batch: Batch, first: First, trie: Trie, shared: bool) -> Any:
         """Run over the trie of a plain batch."""
@@ -264,21 +255,41 @@ class Scan(nn.RNNBase):
         weights = (getattr(self, name).requires_grad for name in weight_names(self))
         return torch.is_grad_enabled() and (x.requires_grad or first.require_grad or any(weights))
 
-    def _within(self, batch: Batch, first: First, keys: Any, budget: int) -> Any:
+    @property
+    def _in_pieces(self) -> bool:
+        return self.budget is not None or self.window is not None
+
+    def _within(self, batch: Batch, first: First, keys: Any) -> Any:
         """Run a plain batch within a budget."""
         stack, trie = self._stack(), None
-        if not (stack.bidirectional or stack.dropout or _by_row(batch, first) or self._declined(batch)):
+        if self.window is not None:
+            self._check_window(dense=not batch.ragged and isinstance(batch.input, Tensor))
+        elif not (stack.bidirectional or stack.dropout or _by_row(batch, first) or self._declined(batch)):
             found = batch.trie(None if keys is None else batch.names(keys), first.root)
             trie = found if self._pays(batch, first, found) else None
-        out = run_within(stack, batch, trie, first, budget)
+        out = run_within(stack, batch, trie, first, _ANY if self.budget is None else self.budget, self.window)
         nodes = batch.rows.steps if trie is None else len(trie)
-        self._memograd_receipt = Receipt(batch.rows.steps, nodes, "levels", "rounding", "a budget", out.within)
+        self._memograd_receipt = Receipt(batch.rows.steps, nodes, "levels", "rounding", self._reason, out.within)
         dtype, *dtypes = batch.result_dtypes(stack, first.states)
         return out.laid_out(batch, dtype), out.last.to(dtypes).as_plain()
+
+    @property
+    def _reason(self) -> str:
+        cut = "" if self.window is None else f"gradients are cut every {self.window:,} steps"
+        return "; ".join(filter(None, ("" if self.budget is None else "a budget", cut)))
+
+    def _check_window(self, *, dense: bool) -> None:
+        """Refuse what would silently be taken back as a whole."""
+        if self.window is not None and not dense and torch.is_grad_enabled():
+            raise ValueError(
+                f"memo.scan: got window={self.window} and an input that is packed, shared, or the plain module's to "
+                "judge; expected a batch (T, B, E) or (B, T, E) of rows of one length. Pad it, or leave window out."
+            )
 
     def _of_shared(self, s: Shared, hx: Any) -> Any:
         """Run over a trie that the caller has."""
         x = _checked_values(self, s)
+        self._check_window(dense=False)
         stack = self._stack()
         trie, first = shared_first_states(self, s, hx)
         source = None if s.source is None else off(s.source)
@@ -314,6 +325,8 @@ class ScanLSTM(Scan, nn.LSTM):
 class ScanGRU(Scan, nn.GRU):
     """``memo.scan(nn.GRU(...))``."""
 
+
+_ANY = 1 << 62  # bytes: a window without a budget
 
 _KINDS: dict[type[nn.RNNBase], type[Scan]] = {nn.RNN: ScanRNN, nn.LSTM: ScanLSTM, nn.GRU: ScanGRU}
 

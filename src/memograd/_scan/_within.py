@@ -58,8 +58,10 @@ class Result:
         return y
 
 
-def run_within(stack: Stack, batch: Batch, trie: Trie | None, first: First, budget: int) -> Result:
-    """Run a plain batch within a budget, over its trie or, without one, row by row."""
+def run_within(
+    stack: Stack, batch: Batch, trie: Trie | None, first: First, budget: int, window: int | None = None
+) -> Result:
+    """Run a plain batch within a budget, over its trie or, without one, row by row. A window takes equal rows."""
     if stack.bidirectional:
         return _both_ways(stack, batch, first.states, budget)
     if trie is not None:
@@ -71,7 +73,7 @@ def run_within(stack: Stack, batch: Batch, trie: Trie | None, first: First, budg
         source = None if isinstance(batch.input, PackedSequence) else batch.place
         y, last, within = run_trie_within(stack, batch.x, source, rows, first.states, budget)
         return Result(y, None if source is None else rows.node, last, within)
-    return _side_by_side(stack, batch, first.states, budget)
+    return _side_by_side(stack, batch, first.states, budget, window)
 
 
 def run_trie_within(
@@ -97,11 +99,11 @@ def run_trie_within(
     return y, last.states(), within
 
 
-def _side_by_side(stack: Stack, batch: Batch, first: States, budget: int) -> Result:
+def _side_by_side(stack: Stack, batch: Batch, first: States, budget: int, window: int | None) -> Result:
     """Run rows of one length that share nothing."""
     assert not isinstance(batch.input, PackedSequence)
     x = batch.input.transpose(0, 1) if batch.batch_first else batch.input
-    job = Job(stack, Lanes(x.shape[0], x.shape[1], x.device), None, batch.batch_first)
+    job = Job(stack, Lanes(x.shape[0], x.shape[1], x.device), None, batch.batch_first, window)
     y, ends, within = _run(job, x, _listed(first), budget)
     last = States.of([torch.stack(ends[k :: job.memory]) for k in range(job.memory)])
     return Result(y, None, last, within)

@@ -1,0 +1,45 @@
+"""Try a piece of a program, forward and back, to see how many bytes it takes."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import torch
+
+from memograd._replay._interpreter import leaf
+from memograd._replay._meter import Meter
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from torch import Tensor
+
+    from memograd._replay._interpreter import Needs, Program
+
+
+def most_bytes(
+    program: Program, steps: int, carry: Sequence[Tensor], weights: Sequence[Tensor], needs: Needs, outputs: int
+) -> int:
+    """Run the first steps as one piece, forward and back.
+
+    Args:
+        program: what to run; nothing is written to it.
+        steps: how many.
+        carry: the first state.
+        weights: what the steps read besides.
+        needs: which gradients are asked for; of the state, that of every part is: a piece in the middle needs it.
+        outputs: gradients come back to so many of its outputs, and to the state behind.
+
+    Returns:
+        The most bytes that it held at once.
+    """
+    with Meter() as meter, torch.enable_grad():
+        inputs = [leaf(t, needed) for t, needed in zip(program.read(0, steps), needs.inputs, strict=True)]
+        given = [leaf(t, True) for t in carry]
+        read = [leaf(t, needed) for t, needed in zip(weights, needs.weights, strict=True)]
+        found, behind = program.run(0, steps, inputs, given, read)
+        wanted = [t for t in (*inputs, *given, *read) if t.requires_grad]
+        ends = [t for t in (*found[:outputs], *behind) if t.requires_grad]
+        if ends and wanted:
+            torch.autograd.grad(ends, wanted, [torch.zeros_like(t) for t in ends], allow_unused=True)
+    return meter.peak
