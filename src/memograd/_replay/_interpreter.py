@@ -35,6 +35,16 @@ class Program(Protocol):
         """Tell whether a step may draw from a random stream."""
         ...
 
+    @property
+    def looks_back(self) -> bool:
+        """Tell whether to record steps takes that their outputs are known."""
+        ...
+
+    @property
+    def wants_outputs(self) -> bool:
+        """Tell whether outputs are to be written again when all steps are run again."""
+        ...
+
     def read(self, begin: int, end: int) -> list[Tensor]:
         """Give what steps `begin` to `end` read besides the state and the weights."""
         ...
@@ -151,12 +161,16 @@ class Interpreter:
                 if self._recorded is None:  # a second way back: the states are gone
                     assert self._begun is not None
                     set_streams(self._begun.streams)
-                    self._sweep(carry, weights, first=False)
+                    self._sweep(carry, weights, first=self.program.wants_outputs)
                 return self._way_back(carry, weights, list(grads))
         finally:
             set_streams(outside)
-            self._kept.clear()
-            self._recorded = None
+            self.forget()
+
+    def forget(self) -> None:
+        """Let go of what was kept: the way back will run all steps again."""
+        self._kept.clear()
+        self._recorded = None
 
     def _run_through(self, carry: list[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
         for begin, end in self.schedule.pieces():
@@ -174,14 +188,25 @@ class Interpreter:
                 case Keep(at):
                     self._keep(at, at_hand)
                 case Record(begin, end):
-                    self._record(begin, end, at_hand, weights)
-                    assert self._recorded is not None
-                    at_hand = self._recorded.carry
-                    if first:
-                        self.program.write(begin, end, self._recorded.outputs)
+                    at_hand = self._last_record(begin, end, at_hand, weights, first=first)
                 case _:
                     break
         return at_hand
+
+    def _last_record(
+        self, begin: int, end: int, carry: list[Tensor], weights: Sequence[Tensor], *, first: bool
+    ) -> list[Tensor]:
+        """Record the last piece; give the last state."""
+        if first and self.program.looks_back:
+            streams = self._read_streams()
+            self._ahead(begin, end, carry, weights, first=True)
+            set_streams(streams)
+            first = False
+        self._record(begin, end, carry, weights)
+        assert self._recorded is not None
+        if first:
+            self.program.write(begin, end, self._recorded.outputs)
+        return self._recorded.carry
 
     def _way_back(
         self, carry: Sequence[Tensor], weights: Sequence[Tensor], coming: list[Tensor | None]

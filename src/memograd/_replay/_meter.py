@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 class Meter(TorchDispatchMode):
     """Counts the bytes of storages that operations make in this block, each until nobody holds it.
 
-    What kernels take for themselves while they run is not seen.
+    What kernels take for themselves while they run, or lay out for themselves, is not seen.
 
     Attributes:
         now: bytes held.
@@ -32,11 +32,11 @@ class Meter(TorchDispatchMode):
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
         given: Any = func(*args, **(kwargs or {}))
-        there = {_name(value) for value in (*args, *(kwargs or {}).values()) if isinstance(value, torch.Tensor)}
+        there = {_name(value) for value in (*args, *(kwargs or {}).values()) if _has_bytes(value)}
         several: Sequence[Any] = given if type(given) in {tuple, list} else (given,)
         for value in several:
             # What an operation writes into, or views, was there before.
-            if isinstance(value, torch.Tensor) and _name(value) not in there:
+            if _has_bytes(value) and _name(value) not in there:
                 self._take(_name(value), value.untyped_storage())
         return given
 
@@ -52,6 +52,11 @@ class Meter(TorchDispatchMode):
             self._seen.pop(name, None)
 
         self._seen[name] = weakref.ref(storage, drop)
+
+
+def _has_bytes(value: Any) -> bool:
+    # What oneDNN lays out for itself does not show its memory.
+    return isinstance(value, torch.Tensor) and value.layout == torch.strided
 
 
 def _name(tensor: torch.Tensor) -> int:

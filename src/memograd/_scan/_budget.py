@@ -55,7 +55,7 @@ class Within:
         return Within(budget, schedule.peak, schedule.costs.fixed, pieces, schedule.kept, ahead)
 
 
-def schedule_of(job: Job, budget: int, x: Tensor, first: Sequence[Tensor]) -> Schedule:
+def schedule_of(job: Job, budget: int, x: Tensor, first: Sequence[Tensor]) -> tuple[Schedule, bool]:
     """Plan a job within a budget.
 
     Args:
@@ -63,22 +63,33 @@ def schedule_of(job: Job, budget: int, x: Tensor, first: Sequence[Tensor]) -> Sc
         budget: in bytes.
         x, first: as `run_pieces` takes them.
 
+    Returns:
+        The plan, and whether steps are recorded by their outputs: where not all fits, a record is smaller then.
+
     Raises:
         ValueError: the budget is too small.
     """
-    kept = [*first[:-2], first[-1]] if job.outputs_hold_h(x) else first
+    kept = Pieces(job, holds_h=job.outputs_hold_h(x)).keep(first)
     carry = sum(job.course.width * t.shape[1] * t.element_size() for t in kept) + STREAM * bool(job.stack.dropout)
-
-    kind = _class_of(job, x), job.course.width
+    kind, looks_back = (_class_of(job, x), job.course.width), False
 
     def costs(lengths: Sequence[int]) -> Costs:
-        step, fixed = sizes(lambda n: _trial(job, x, first, n), lengths, _measured, kind)
-        extra = _unseen(job, x)
+        step, fixed = sizes(lambda n: _trial(job, x, first, n, looks_back), lengths, _measured, (kind, looks_back))
+        extra = _unseen(job, x, looks_back)
         # Where levels are of many widths, a piece may hold one step more than it counts.
         fixed += extra.fixed + (0 if job.course.even else step + extra.step)
         return Costs(carry, step + extra.step, fixed)
 
-    return planned(job.course.steps, budget, costs)
+    if (whole := all_kept(job.course.steps, budget, costs)) is not None:
+        return whole, False
+    looks_back = job.can_look_back(x)
+    return planned(job.course.steps, budget, costs), looks_back
+
+
+def all_kept(steps: int, budget: int, costs: Callable[[Sequence[int]], Costs]) -> Schedule | None:
+    """Plan one piece of all steps where it fits; None where it does not."""
+    rough = costs([min(n, steps) for n in _SHORT])
+    return plan(steps, budget, rough) if rough.fixed + steps * rough.step <= budget else None
 
 
 def planned(steps: int, budget: int, costs: Callable[[Sequence[int]], Costs], call: float = _CALL) -> Schedule:
@@ -90,9 +101,9 @@ def planned(steps: int, budget: int, costs: Callable[[Sequence[int]], Costs], ca
         costs: makes trials of so many steps, and says what they took.
         call: what it costs to run a piece, besides its steps, in steps.
     """
+    if (whole := all_kept(steps, budget, costs)) is not None:
+        return whole
     rough = costs([min(n, steps) for n in _SHORT])
-    if rough.fixed + steps * rough.step <= budget:
-        return plan(steps, budget, rough)
     room = min((budget - rough.fixed) // max(rough.step, 1), max(steps // _PART, *_SHORT), steps)
     near = [1, 2, 4, 8] if room < _SHORT[0] else [room // 4, room // 2, room]
     return quickest(steps, budget, costs(sorted({min(n, steps) for n in near})), call)
@@ -121,12 +132,14 @@ def sizes(
     return step, max(0, *(most - n * step for n, most in zip(lengths, taken, strict=True)), 0)
 
 
-def _trial(job: Job, x: Tensor, first: Sequence[Tensor], steps: int) -> int:
+def _trial(job: Job, x: Tensor, first: Sequence[Tensor], steps: int, looks_back: bool) -> int:
     """Run a piece forward and back; give the most bytes that it took."""
     quiet = replace(job, stack=replace(job.stack, dropout=0.0))
     needs = Needs((x.requires_grad,), (True,) * len(first), tuple(w.requires_grad for w in job.flat))
+    y = job.some_outputs(x, steps, first) if looks_back else None
     with fresh():
-        return most_bytes(Pieces(quiet, x.detach()), steps, first, job.flat, needs, outputs=1)
+        program = Pieces(quiet, x.detach(), y, looks_back=looks_back)
+        return most_bytes(program, steps, first, job.flat, needs, outputs=1)
 
 
 def _class_of(job: Job, x: Tensor) -> Hashable:
@@ -137,11 +150,14 @@ def _class_of(job: Job, x: Tensor) -> Hashable:
     return stack.mode, shapes, asked, x.dtype, x.device, torch.is_autocast_enabled(x.device.type), job.source is None
 
 
-def _unseen(job: Job, x: Tensor) -> Costs:
+def _unseen(job: Job, x: Tensor, looks_back: bool) -> Costs:
     """Give what a fused kernel takes for itself, which no trial sees: gates a step, and packed weights."""
     stack = job.stack
     if not all(fuses(stack.cell, stack.at(depth, 0), x) for depth in range(len(stack.weights))):
         return Costs(0, 0)
-    size, packed = stack.weights[0][0][1].shape[1], max(sum(w.nbytes for w in of[0]) for of in stack.weights)
+    each = [sum(w.nbytes for w in of[0]) for of in stack.weights]
+    size, packed, laid = stack.weights[0][0][1].shape[1], max(each), sum(each) * (not x.is_cuda)
+    if looks_back and len(each) == 1:
+        return Costs(0, 0, laid)
     gates = job.course.width * stack.cell.gates * size * x.element_size()
-    return Costs(0, gates + gates // 8, 2 * packed + packed // 2)
+    return Costs(0, gates + gates // 8, 2 * packed + packed // 2 + laid)

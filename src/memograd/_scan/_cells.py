@@ -14,12 +14,15 @@ the reset gate: its columns are n, r, z, h_n, so that (n, r, z) and (r, z, h_n) 
 
 from __future__ import annotations
 
-from typing import ClassVar, TypeAlias
+from typing import TYPE_CHECKING, ClassVar, TypeAlias
 
 import torch
 from torch import Tensor
 
 from memograd._scan._torch import split
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
 
 _sigmoid_backward = torch.ops.aten.sigmoid_backward.grad_input
 _tanh_backward = torch.ops.aten.tanh_backward.grad_input
@@ -38,6 +41,7 @@ class Cell:
         grads: columns of the gradients before the products. See NOTE [ Columns ].
         merged: the two products are only ever added.
         has_memory: the state is (h, c) and not h alone.
+        output_is_enough: the factors are functions of the output.
     """
 
     gates: ClassVar[int]
@@ -46,6 +50,7 @@ class Cell:
     grads: ClassVar[int]
     merged: ClassVar[bool] = True
     has_memory: ClassVar[bool] = False
+    output_is_enough: ClassVar[bool] = False
 
     @classmethod
     def x_columns(cls, size: int) -> slice:
@@ -91,6 +96,22 @@ class Cell:
             (n, H) the new c where ``has_memory``, one of ``views``.
         """
         raise AssertionError("a cell without a step")
+
+    @staticmethod
+    def known(views: Views, before: Tensor, chain: Callable[[], None]) -> None:
+        """Leave what ``step`` leaves, for many steps at once whose outputs are known.
+
+        Args:
+            views: of the steps, with the products complete; overwritten.
+            before: (n, H) the outputs that they start from.
+            chain: calls ``remember`` step by step.
+        """
+        raise AssertionError("a cell without a step")
+
+    @staticmethod
+    def remember(views: Views, state: Tensor) -> Tensor:
+        """Take the memory through one step, from (n, H) ``state``; give the new one."""
+        raise AssertionError("a cell without a memory")
 
     @staticmethod
     def finish(views: Views, out: Tensor, factors: Tensor) -> None:
@@ -151,6 +172,21 @@ class LSTM(Cell):
         return memory
 
     @staticmethod
+    def known(views: Views, before: Tensor, chain: Callable[[], None]) -> None:
+        i_f, _, _, g, o, _, memory, bounded = views
+        i_f.sigmoid_()
+        g.tanh_()
+        o.sigmoid_()
+        chain()
+        torch.tanh(memory, out=bounded)
+
+    @staticmethod
+    def remember(views: Views, state: Tensor) -> Tensor:
+        _, i, f, g, _, before, memory, _ = views
+        before.copy_(state)
+        return torch.mul(f, before, out=memory).addcmul_(i, g)
+
+    @staticmethod
     def finish(views: Views, out: Tensor, factors: Tensor) -> None:
         _, i, f, g, o, before, _, bounded = views
         di, df, dg, do, dc, keep = split(factors, out.shape[1], 1)
@@ -204,6 +240,10 @@ class GRU(Cell):
         torch.addcmul(n, z, torch.sub(state, n, out=less), out=out)
 
     @staticmethod
+    def known(views: Views, before: Tensor, chain: Callable[[], None]) -> None:
+        GRU.step(views, before, torch.empty_like(before))
+
+    @staticmethod
     def finish(views: Views, out: Tensor, factors: Tensor) -> None:
         _, n, r, z, _, h_n, less = views
         dn, dr, dz, dhn, keep = split(factors, out.shape[1], 1)
@@ -229,6 +269,7 @@ class Tanh(Cell):
     """h' = tanh(x + h)."""
 
     gates, notes, saved, grads = 1, 0, 1, 1
+    output_is_enough = True
 
     @staticmethod
     def ahead(gx: Tensor, gh: Tensor, notes: Tensor) -> Views:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Protocol
 import numpy as np
 import torch
 
-from memograd._scan._levels import Levels
-from memograd._scan._straight import LONG, stretches
+from memograd._scan._levels import CHUNK, Levels
+from memograd._scan._straight import stretches
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
     from memograd._scan._directions import Direction
     from memograd._share._trie import Ints
+
+
+_LONG = 2  # levels from which a call of the fused kernel pays where its weights are laid out for it already
 
 
 class Course(Protocol):
@@ -88,7 +91,7 @@ class Lanes:
     def stretches(self, begin: int, end: int, fuses: bool) -> Iterator[tuple[Levels, slice, bool]]:
         """Give one range: nothing branches."""
         levels = _lanes(end - begin, self.width, self.device, end == self.steps)
-        yield levels, slice(0, levels.nodes), fuses and end - begin >= LONG
+        yield levels, slice(0, levels.nodes), fuses and end - begin >= _LONG
 
     def ends_of(self, begin: int, end: int) -> slice:
         """Give all of them for the last step."""
@@ -116,6 +119,8 @@ def _lanes(steps: int, width: int, device: torch.device, last: bool) -> Levels:
         ends_starts=(*[0] * steps, width),
         row_ends=np.arange(width if last else 0),
         roots=width,
+        # What a chunk takes for the moment is more than what a step leaves: it is to be a part of the piece.
+        chunk=min(CHUNK, max(CHUNK // 4, steps * width // 4)),
     )
 
 
@@ -156,7 +161,7 @@ class Branches:
             a, b = max(low, first), min(high, stop)
             if a < b:
                 nodes = slice(int(starts[a] - starts[first]), int(starts[b] - starts[first]))
-                yield self.direction.levels(None, a, b), nodes, straight and b - a >= LONG
+                yield self.direction.levels(None, a, b), nodes, straight and b - a >= _LONG
 
     @cached_property
     def _stretches(self) -> dict[bool, list[tuple[int, int, bool]]]:

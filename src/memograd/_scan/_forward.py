@@ -70,13 +70,13 @@ def forward(cell: type[Cell], w: Arranged, levels: Levels, x: Tensor, h0: Tensor
         inner=x.new_empty(n, size) if keep and w.hr is not None else None,
         distinct=levels.source is not None and 2 * len(x) <= n,
     )  # fmt: skip
-    steps = _Steps(run, c0)
+    steps = Steps(run, c0)
     for chunk in levels.chunks:
         steps.take(chunk)
     return run
 
 
-class _Steps:
+class Steps:
     """The steps of a forward pass, one level after the other.
 
     Attributes:

@@ -63,27 +63,36 @@ class _Layer(torch.autograd.Function):
         keep = any(ctx.needs_input_grad)
         with torch.autocast(x.device.type, enabled=False):
             run = forward(cell, Arranged(cell, Weights(*w)), levels, x, *roots, keep=keep)
-        ctx.cell, ctx.levels, ctx.spread, ctx.x_rows = cell, levels, spread, x.shape
-        ctx.distinct = run.distinct
-        ctx.save_for_backward(x, roots[0], run.y, run.factors, run.inner, *_kept(w, ctx.needs_input_grad[3]))
-        ctx.set_materialize_grads(False)
+        keep_for_backward(ctx, run, spread, w)
         if spread is None:
             return run.y, run.c
         return run.y.index_select(0, spread.node), run.c.index_select(0, spread.end) if cell.has_memory else run.c
 
     @staticmethod
     def backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Any, ...]:
-        check_one_backward(*grad_outputs)
-        dy, dc = grad_outputs
-        x, h0, y, factors, inner, *w = ctx.saved_tensors
-        arranged = Arranged(ctx.cell, Weights(*w))
-        with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
-            run = Run(ctx.cell, arranged, ctx.levels, x, h0, y, y, factors, inner, ctx.distinct)
-            levels, node = (ctx.levels, None) if ctx.spread is None else (ctx.spread.levels, ctx.spread.node)
-            got = Backward(run, levels, node, dy, dc, wants_x=ctx.needs_input_grad[3])
-            grads = (got.dx, got.dh0, got.dc0, *_in_order(ctx.cell, got))
-        wanted = [g if needed else None for g, needed in zip(grads, ctx.needs_input_grad[3:], strict=True)]
-        return (None, None, None, *final(wanted))
+        return layer_backward(ctx, *grad_outputs)
+
+
+def keep_for_backward(ctx: Any, run: Run, spread: Spread | None, w: tuple[Any, ...]) -> None:
+    """Save what the way back through a layer needs: of a node whose inputs are x, h0, c0 and weights behind three."""
+    ctx.cell, ctx.levels, ctx.spread, ctx.distinct = run.cell, run.levels, spread, run.distinct
+    ctx.save_for_backward(run.x, run.h0, run.y, run.factors, run.inner, *_kept(w, ctx.needs_input_grad[3]))
+    ctx.set_materialize_grads(False)
+
+
+def layer_backward(ctx: Any, *grad_outputs: Tensor | None) -> tuple[Any, ...]:
+    """Take gradients of outputs and memories back through a layer."""
+    check_one_backward(*grad_outputs)
+    dy, dc = grad_outputs
+    x, h0, y, factors, inner, *w = ctx.saved_tensors
+    arranged = Arranged(ctx.cell, Weights(*w))
+    with torch.no_grad(), torch.autocast(x.device.type, enabled=False):
+        run = Run(ctx.cell, arranged, ctx.levels, x, h0, y, y, factors, inner, ctx.distinct)
+        levels, node = (ctx.levels, None) if ctx.spread is None else (ctx.spread.levels, ctx.spread.node)
+        got = Backward(run, levels, node, dy, dc, wants_x=ctx.needs_input_grad[3])
+        grads = (got.dx, got.dh0, got.dc0, *_in_order(ctx.cell, got))
+    wanted = [g if needed else None for g, needed in zip(grads, ctx.needs_input_grad[3:], strict=True)]
+    return (None, None, None, *final(wanted))
 
 
 def _kept(w: tuple[Tensor | None, ...], wants_x: bool) -> list[Tensor | None]:

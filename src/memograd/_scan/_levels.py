@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from memograd._share._trie import Ints
 
-_CHUNK = 256  # nodes that share one product with the input and one with the weights' gradients
+CHUNK = 256  # nodes that share one product with the input and one with the weights' gradients
 _FAN = 1.15  # nodes per parent above which the hidden state's product is taken per parent
 
 
@@ -34,6 +34,7 @@ class Levels:
         ends_starts: the first of ``ends`` in each level, and their number.
         row_ends: where those of ``ends`` stand at which a row ends; on the host, since not every cell has a c.
         roots: first states that the first level begins from.
+        chunk: nodes that share one product with the input and one with the weights' gradients.
     """
 
     starts: tuple[int, ...]
@@ -45,6 +46,7 @@ class Levels:
     ends_starts: tuple[int, ...]
     row_ends: Ints
     roots: int
+    chunk: int = CHUNK
 
     def __len__(self) -> int:
         return len(self.straight)
@@ -104,10 +106,10 @@ class Levels:
 
     @cached_property
     def chunks(self) -> tuple[range, ...]:
-        """The levels in ranges of about ``_CHUNK`` nodes, a wider level being one of its own."""
+        """The levels in ranges of about ``chunk`` nodes, a wider level being one of its own."""
         starts, cuts = self.starts, [0]
         for level in range(1, len(self)):
-            if starts[level + 1] - starts[cuts[-1]] > _CHUNK:
+            if starts[level + 1] - starts[cuts[-1]] > self.chunk:
                 cuts.append(level)
         return tuple(map(range, cuts, [*cuts[1:], len(self)])) if len(self) else ()
 

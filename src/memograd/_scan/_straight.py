@@ -27,9 +27,12 @@ if TYPE_CHECKING:
     from memograd._scan._levels import Levels
     from memograd._scan._weights import Weights
 
+    Packed = tuple[Tensor, ...]  # two
+
 _LSTM = 2  # what oneDNN calls the cell; it has no other
 _onednn_lstm = torch.ops.aten.mkldnn_rnn_layer.default
 _onednn_lstm_backward = torch.ops.aten.mkldnn_rnn_layer_backward.default
+_pack: Any = getattr(torch.ops.mkldnn, "_reorder_mkldnn_rnn_layer_weight", None)
 LONG = 8  # levels from which a call of the fused kernel pays for rearranging the weights
 
 
@@ -58,7 +61,23 @@ def stretches(direction: Direction, fuses: bool) -> Iterator[tuple[int, int, boo
         yield pending, trie.levels, False
 
 
-def fused(mode: str, w: Weights, levels: Levels, x: Tensor, h: Tensor, c: Tensor | None) -> tuple[Tensor, Tensor]:
+def packed(w: Weights, rows: int) -> Packed | None:
+    """Lay an LSTM's weights out for oneDNN, which else does so at each call; None where it offers no way to.
+
+    Args:
+        w: the weights, without a projection, on a CPU.
+        rows: that a step takes at once.
+    """
+    if _pack is None or w.ih.is_cuda or w.ih.dtype != torch.float32:
+        return None
+    size, inputs = w.hh.shape[1], w.ih.shape[1]
+    with torch.no_grad():
+        return tuple(_pack(w.ih.detach(), w.hh.detach(), size, False, True, False, [1, rows, inputs]))
+
+
+def fused(
+    mode: str, w: Weights, levels: Levels, x: Tensor, h: Tensor, c: Tensor | None, laid: Packed | None = None
+) -> tuple[Tensor, Tensor]:
     """Run a straight range of levels through PyTorch's kernel, as ``layer`` runs any range.
 
     Args:
@@ -68,6 +87,7 @@ def fused(mode: str, w: Weights, levels: Levels, x: Tensor, h: Tensor, c: Tensor
         x: (rows, E) inputs that ``levels.source`` points into.
         h: (m, R) the states of the level before.
         c: (m, H) its memories, None for a cell without one.
+        laid: the weights as `packed` gives them, of a call that is one of many.
 
     Returns:
         Outputs (nodes, R) and, for an LSTM, the memories of the last level.
@@ -76,7 +96,7 @@ def fused(mode: str, w: Weights, levels: Levels, x: Tensor, h: Tensor, c: Tensor
     steps = torch.unflatten(inputs, 0, (len(levels), -1))
     parents = levels.parent[: levels.starts[1]]
     first = [s.index_select(0, parents) for s in (h, c) if s is not None]
-    y, last = _cudnn(mode, w, steps, first) if x.is_cuda else _onednn(w, steps, first)
+    y, last = _cudnn(mode, w, steps, first) if x.is_cuda else _onednn(w, steps, first, laid)
     return y.flatten(0, 1), last
 
 
@@ -90,21 +110,24 @@ def _cudnn(mode: str, w: Weights, steps: Tensor, first: list[Tensor]) -> tuple[T
     return y, memories
 
 
-def _onednn(w: Weights, steps: Tensor, first: list[Tensor]) -> tuple[Tensor, Tensor]:
+def _onednn(w: Weights, steps: Tensor, first: list[Tensor], laid: Packed | None) -> tuple[Tensor, Tensor]:
     steps = steps.contiguous()  # the kernel reads rows as if they followed one another
     zero = steps.new_zeros(w.hh.shape[0]) if w.b_ih is None else None
     biases = (zero, zero) if w.b_ih is None else (w.b_ih, w.b_hh)
-    return apply(_Fused, w.b_ih is not None, steps, w.ih, w.hh, *biases, *first)
+    return apply(_Fused, w.b_ih is not None, laid, steps, w.ih, w.hh, *biases, *first)
 
 
 class _Fused(torch.autograd.Function):
     """oneDNN's LSTM, both ways on as many threads as the width is worth."""
 
     @staticmethod
-    def forward(ctx: Any, biased: bool, steps: Tensor, *weights_and_states: Tensor) -> tuple[Tensor, Tensor]:
+    def forward(
+        ctx: Any, biased: bool, laid: Packed | None, steps: Tensor, *weights_and_states: Tensor
+    ) -> tuple[Tensor, Tensor]:
         given = [t.detach() for t in (steps, *weights_and_states)]
         ctx.biased, ctx.rows, ctx.size = biased, steps.shape[1], given[-1].shape[1]
         keep = any(ctx.needs_input_grad)
+        given[1:3] = given[1:3] if laid is None else laid
         # The kernel keeps what backward needs only in grad mode; of detached tensors nothing is recorded.
         with torch.set_grad_enabled(keep), threads_for(ctx.rows, ctx.size, steps):
             y, last_h, last_c, workspace = _onednn_lstm(
@@ -122,4 +145,5 @@ class _Fused(torch.autograd.Function):
             grads = _onednn_lstm_backward(
                 *saved, dy, None, dc, False, _LSTM, ctx.size, 1, ctx.biased, True, False, [], False, workspace
             )
-        return None, *final([g if needed else None for g, needed in zip(grads, ctx.needs_input_grad[1:], strict=True)])
+        asked = zip(grads, ctx.needs_input_grad[2:], strict=True)
+        return None, None, *final([g if needed else None for g, needed in asked])

@@ -155,9 +155,9 @@ def _listed(states: States) -> list[Tensor]:
 
 def _run(job: Job, x: Tensor, first: list[Tensor], budget: int, beside: int = 0) -> tuple[Tensor, list[Tensor], Within]:
     try:
-        schedule = schedule_of(job, budget, x, first)
+        schedule, looks_back = schedule_of(job, budget, x, first)
     except ValueError as error:
         more = f" (for this direction; {beside:,} bytes are for the rest)" if beside else ""
         raise ValueError(f"memo.scan: {error}{more}") from None
-    y, ends = run_pieces(job, schedule, x, first)
+    y, ends = run_pieces(job, schedule, looks_back, x, first)
     return y, ends, Within.of(schedule, budget)

@@ -44,6 +44,16 @@ class CellPieces:
     dout: Sequence[Tensor | None] = ()
     dxs: list[Tensor | None] = field(default_factory=list["Tensor | None"])
 
+    @property
+    def looks_back(self) -> bool:
+        """Tell that a step's record is made by running it."""
+        return False
+
+    @property
+    def wants_outputs(self) -> bool:
+        """Tell that nobody reads them again."""
+        return False
+
     def read(self, begin: int, end: int) -> list[Tensor]:
         """Give the inputs of steps."""
         return [x[begin:end] for x in self.xs]
