@@ -13,6 +13,7 @@ os.environ.setdefault("KINETO_LOG_LEVEL", "99")
 from typing import TYPE_CHECKING
 
 from figures.adherence import ADHERENCE
+from figures.any_cell import ANY_CELL
 from figures.budget import BUDGET
 from figures.plan import PLAN
 from harness.program import run
@@ -20,7 +21,7 @@ from harness.program import run
 if TYPE_CHECKING:
     from harness.figure import Figure
 
-FIGURES: dict[str, Figure] = {"budget": BUDGET, "adherence": ADHERENCE, "plan": PLAN}
+FIGURES: dict[str, Figure] = {"budget": BUDGET, "adherence": ADHERENCE, "plan": PLAN, "any_cell": ANY_CELL}
 
 if __name__ == "__main__":
     run(FIGURES, (__doc__ or "").splitlines()[0])
