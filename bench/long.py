@@ -16,12 +16,19 @@ from figures.adherence import ADHERENCE
 from figures.any_cell import ANY_CELL
 from figures.budget import BUDGET
 from figures.plan import PLAN
+from figures.streamed import STREAMED
 from harness.program import run
 
 if TYPE_CHECKING:
     from harness.figure import Figure
 
-FIGURES: dict[str, Figure] = {"budget": BUDGET, "adherence": ADHERENCE, "plan": PLAN, "any_cell": ANY_CELL}
+FIGURES: dict[str, Figure] = {
+    "budget": BUDGET,
+    "adherence": ADHERENCE,
+    "plan": PLAN,
+    "any_cell": ANY_CELL,
+    "streamed": STREAMED,
+}
 
 if __name__ == "__main__":
     run(FIGURES, (__doc__ or "").splitlines()[0])

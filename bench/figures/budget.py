@@ -32,12 +32,12 @@ def lines(setting: Setting) -> Iterator[Line]:
             plain = kind(INPUTS, hidden).to(setting.device)
             x = torch.randn(steps, width, INPUTS, device=setting.device)
             dy = torch.randn(steps, width, hidden, device=setting.device)
-            saved = _saved(plain, x)
+            saved = saved_by(plain, x)
             for part, times in asked:
                 yield _line(plain, (x, dy), saved, (0.4 if setting.quick else part, times), setting)
 
 
-def _saved(plain: nn.RNNBase, x: torch.Tensor) -> int:
+def saved_by(plain: nn.RNNBase, x: torch.Tensor) -> int:
     """Count the bytes that a call leaves for backward, beside its outputs."""
     with Meter() as meter:
         y, last = plain(x)

@@ -75,7 +75,7 @@ def schedule_of(job: Job, budget: int, x: Tensor, first: Sequence[Tensor]) -> tu
 
     def costs(lengths: Sequence[int]) -> Costs:
         step, fixed = sizes(lambda n: _trial(job, x, first, n, looks_back), lengths, _measured, (kind, looks_back))
-        extra = _unseen(job, x, looks_back)
+        extra = unseen(job, x, looks_back)
         # Where levels are of many widths, a piece may hold one step more than it counts.
         fixed += extra.fixed + (0 if job.course.even else step + extra.step)
         return Costs(carry, step + extra.step, fixed)
@@ -150,7 +150,7 @@ def _class_of(job: Job, x: Tensor) -> Hashable:
     return stack.mode, shapes, asked, x.dtype, x.device, torch.is_autocast_enabled(x.device.type), job.source is None
 
 
-def _unseen(job: Job, x: Tensor, looks_back: bool) -> Costs:
+def unseen(job: Job, x: Tensor, looks_back: bool) -> Costs:
     """Give what a fused kernel takes for itself, which no trial sees: gates a step, and packed weights."""
     stack = job.stack
     if not all(fuses(stack.cell, stack.at(depth, 0), x) for depth in range(len(stack.weights))):

@@ -21,6 +21,7 @@ from memograd._scan._choice import fuses, not_worth_a_look, pays
 from memograd._scan._receipt import Receipt
 from memograd._scan._stack import Stack, run_shared, run_spread
 from memograd._scan._states import First, States, each_of, first_states, shared_first_states
+from memograd._scan._stream._recurrent import Asked, recurrent_loss
 from memograd._scan._torch import untraced, weight_names
 from memograd._scan._within import run_trie_within, run_within
 from memograd._share._arrays import off, on
@@ -30,6 +31,8 @@ from memograd._share._trie import Trie, chains
 from memograd.store._units import parse_bytes
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from memograd._scan._budget import Within
 
 
@@ -185,6 +188,50 @@ class Scan(nn.RNNBase):
         if batch is None or first is None:
             return self._plain(input, hx, "the plain module judges this input", shared)
         return self._judged(batch, first, keys, shared, hx)
+
+    def loss(
+        self,
+        xs: Any,
+        targets: Any,
+        fn: Callable[..., Tensor],
+        *,
+        hx: Any = None,
+        reduction: str = "mean",
+        return_state: bool = False,
+        progress: bool | None = None,
+    ) -> Any:
+        """Take a loss over a sequence of any length, read piece by piece; nothing of its length is ever in memory.
+
+        The loss and its gradients are taken at once: going backward from it takes no time. Under `no_grad`, the loss
+        alone.
+
+        Args:
+            xs: inputs (T, B, E), or (B, T, E): a tensor, an array (one that `numpy.load(path, mmap_mode="r")` maps from
+                a file is read piece by piece), or chunks of some steps, in a sequence or from an iterator; chunks are
+                read once, into a temporary file without a name.
+            targets: the same kinds of things, (T, B, ...), or (B, T, ...); None for a function of outputs alone.
+            fn: ``fn(y, target)`` gives the mean, or the sum, over the steps of a chunk, whose length is the plan's.
+                What it reads and requires grad (a head's weights) has gradients, too.
+            hx: first states, as the plain module takes them.
+            reduction: what ``fn`` gives, and so the loss is, over steps: "mean" or "sum".
+            return_state: give the last state, too, without its graph.
+            progress: whether to show a bar; None for one on a terminal where it takes long.
+
+        Returns:
+            The loss; or the loss and the last state.
+
+        Raises:
+            TypeError, ValueError: what does not fit together, or the budget is too small; the message says what to
+                write.
+        """
+        stack = self._stack()
+        asked = Asked(targets, fn, reduction, _ANY if self.budget is None else self.budget, self.window, progress)
+        result, rows = recurrent_loss(self, stack, xs, hx, asked)
+        steps = result.steps * rows
+        self._memograd_receipt = Receipt(steps, steps, "levels", "rounding", self._reason or "a loss", result.within)
+        memory = 2 if stack.cell.has_memory else 1
+        last = States.of([torch.stack(result.last[k::memory]) for k in range(memory)])
+        return (result.loss, last.as_plain()) if return_state else result.loss
 
     def _judged(self, batch: Batch, first: First, keys: Tensor | None, shared: bool, hx: Any) -> Any:
         """Run a batch that the engines can take, as is best."""

@@ -22,12 +22,17 @@ from memograd._scan._cell._program import CellPieces
 from memograd._scan._cell._reads import Strangers
 from memograd._scan._cell._steps import Steps
 from memograd._scan._receipt import Receipt
+from memograd._scan._stream._celled import cell_loss
+from memograd._scan._stream._recurrent import Asked
 from memograd._scan._torch import is_transformed, untraced
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
 
     from memograd._replay._plan import Schedule
+
+
+_ANY = 1 << 62  # bytes: a loss without a budget
 
 
 class CellScan(nn.Module):
@@ -98,6 +103,43 @@ class CellScan(nn.Module):
         ys, out, last = self._run(steps, _steps_of(inputs, length), inputs, first)
         out = [y.transpose(0, 1) for y in out] if self.batch_first else out
         return ys.filled(out), states.filled(last)
+
+    def loss(
+        self,
+        xs: Any,
+        targets: Any,
+        fn: Callable[..., Tensor],
+        *,
+        carry: Any = None,
+        reduction: str = "mean",
+        return_state: bool = False,
+        progress: bool | None = None,
+    ) -> Any:
+        """Take a loss over a sequence of any length, read piece by piece; nothing of its length is ever in memory.
+
+        Args:
+            xs: inputs, not nested: (T, ...), or (B, T, ...) with ``batch_first``; as `Scan.loss` takes them.
+            carry: the first state, as `forward` takes it.
+            targets, fn, reduction, return_state, progress: as `Scan.loss` takes them.
+
+        Returns:
+            The loss; or the loss and the last state.
+
+        Raises:
+            TypeError, ValueError: as `Scan.loss`; and the cell cannot be run again.
+        """
+        cell = self.__wrapped__
+        device = next((t.device for t in (*self.parameters(), *Form.of(carry, "the carry")[1])), torch.device("cpu"))
+
+        def begin(x: Tensor) -> Any:
+            return _zeros(cell, x, batch_first=False) if carry is None and isinstance(cell, nn.RNNCellBase) else carry
+
+        asked = Asked(targets, fn, reduction, _ANY if self.budget is None else self.budget, self.window, progress)
+        stepped = _stepped(cell) if isinstance(cell, nn.RNNCellBase) else cell
+        result, form = cell_loss(stepped, xs, begin, asked, device, batch_first=self.batch_first)
+        reason = "a loss" if self.budget is None else "a budget"
+        self._memograd_receipt = Receipt(result.steps, result.steps, "pieces", "rounding", reason, result.within)
+        return (result.loss, form.filled(result.last)) if return_state else result.loss
 
     def _run(
         self, steps: Steps, number: int, inputs: list[Tensor], first: list[Tensor]
