@@ -16,6 +16,7 @@ from figures.adherence import ADHERENCE
 from figures.any_cell import ANY_CELL
 from figures.budget import BUDGET
 from figures.plan import PLAN
+from figures.resume import RESUME
 from figures.streamed import STREAMED
 from harness.program import run
 
@@ -28,6 +29,7 @@ FIGURES: dict[str, Figure] = {
     "plan": PLAN,
     "any_cell": ANY_CELL,
     "streamed": STREAMED,
+    "resume": RESUME,
 }
 
 if __name__ == "__main__":

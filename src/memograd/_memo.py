@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from memograd._module import MemoModule
     from memograd._options import Along, How, Named
     from memograd._scan._cell._module import CellScan
+    from memograd._scan._remember._book import Near
+    from memograd._scan._remember._prefixes import Prefixes
     from memograd._scan._scan import Scan
     from memograd.store import Store
 
@@ -102,6 +104,7 @@ class Memo:
         self._max_entries = max_entries
         self._strict = strict
         self._salt = salt
+        self._near: Near | None = None
 
     def __repr__(self) -> str:
         behind = getattr(self._results, "behind", None)
@@ -238,12 +241,15 @@ class Memo:
         budget: int | str | None = None,
         window: int | None = None,
         batch_first: bool = False,
+        remember: bool = False,
+        exact: str = "bits",
+        salt: str = "",
     ) -> Any:
         """Wrap a recurrent module, or a cell, to be run along sequences.
 
-        Of a recurrent module every prefix that rows of a batch share is computed once. Nothing is kept between calls:
-        the sharing is within one. A cell, `cell(x_t, carry) -> (y_t, carry)`, is run one step after the other, as JAX's
-        `lax.scan` does: `ys, carry = memo.scan(cell)(xs, carry)`, time first.
+        Of a recurrent module every prefix that rows of a batch share is computed once; with `remember`, without grad, a
+        prefix that an earlier call has seen is resumed. A cell, `cell(x_t, carry) -> (y_t, carry)`, is run one step
+        after the other, as JAX's `lax.scan` does: `ys, carry = memo.scan(cell)(xs, carry)`, time first.
 
         Args:
             module: an `nn.RNN`, `nn.LSTM` or `nn.GRU`; or a cell: a module or function of an input and a carry, each of
@@ -254,6 +260,10 @@ class Memo:
             window: gradients do not pass the steps that are multiples of it: truncated backpropagation, which is not
                 the plain gradient. None for all to pass.
             batch_first: of a cell: whether its inputs and outputs are (B, T, ...) and not (T, B, ...).
+            remember: under `no_grad` and in inference mode, remember states and outputs of prefixes, in this Memo's
+                memory and store, and compute what is new alone.
+            exact: `"bits"` resumes only where a probe has found the bits of the whole; `"rounding"` anywhere.
+            salt: a word that names of remembered prefixes begin with: who says another one finds none of these.
 
         Returns:
             A module with the same signature, the same `state_dict` keys and the same outputs; `Scan.forward` and
@@ -274,11 +284,23 @@ class Memo:
         from memograd._module import MemoModule, memoize_module
         from memograd._scan._scan import scan
 
-        how: Along = {"engine": engine, "budget": budget, "window": window, "batch_first": batch_first}
+        if exact not in ("bits", "rounding"):
+            raise ValueError(f"memo.scan: got exact={exact!r}; expected 'bits' or 'rounding'.")
+        prefixes = self._prefixes(exact, salt) if remember else None
+        how: Any = {"engine": engine, "budget": budget, "window": window, "batch_first": batch_first}
         if not isinstance(module, MemoModule):
-            return scan(module, **how)
+            return scan(module, **how, prefixes=prefixes)
         # Of a module that remembers its calls, what shares prefixes remembers them, too.
-        return memoize_module(scan(module.__wrapped__, **how), module.__memograd__.how)
+        return memoize_module(scan(module.__wrapped__, **how, prefixes=prefixes), module.__memograd__.how)
+
+    def _prefixes(self, exact: str, salt: str) -> Prefixes:
+        from memograd._scan._remember._book import Book, Near
+        from memograd._scan._remember._prefixes import Prefixes
+
+        if self._near is None:
+            self._near = Near(getattr(self._results, "max_bytes", None))
+        behind = getattr(self._results, "behind", None)
+        return Prefixes(Book(self._near, behind, f"{self._salt}:{salt}" if salt else self._salt), exact)
 
 
 def _is_module(f: object) -> bool:

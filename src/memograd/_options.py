@@ -48,6 +48,9 @@ class Along(TypedDict, total=False):
     budget: int | str | None
     window: int | None
     batch_first: bool
+    remember: bool
+    exact: str
+    salt: str
 
 
 class Options(NamedTuple):

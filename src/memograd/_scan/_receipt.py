@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from memograd._scan._budget import Within
+    from memograd._scan._remember._prefixes import Resumed
 
 
 @dataclass(frozen=True)
@@ -23,6 +24,7 @@ class Receipt:
         exact: ``"bits"`` where the results have the plain call's bits, else ``"rounding"``.
         reason: why the engine was chosen.
         within: how the call keeps within its budget; None where it has none, or nothing is to be taken back.
+        resumed: what of the call was remembered; None where prefixes are not.
     """
 
     steps: int
@@ -31,3 +33,4 @@ class Receipt:
     exact: str
     reason: str
     within: Within | None = None
+    resumed: Resumed | None = None

@@ -10,7 +10,7 @@ What the plain call would draw independently is not shared: in training mode the
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +19,7 @@ from memograd._scan._batch import Batch
 from memograd._scan._cell._module import CellScan, is_cell
 from memograd._scan._choice import fuses, not_worth_a_look, pays
 from memograd._scan._receipt import Receipt
+from memograd._scan._remember._methods import Remembering
 from memograd._scan._stack import Stack, run_shared, run_spread
 from memograd._scan._states import First, States, each_of, first_states, shared_first_states
 from memograd._scan._stream._recurrent import Asked, recurrent_loss
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from memograd._scan._budget import Within
+    from memograd._scan._remember._prefixes import Prefixes
 
 
 def scan(
@@ -43,6 +45,7 @@ def scan(
     budget: int | str | None = None,
     window: int | None = None,
     batch_first: bool = False,
+    prefixes: Prefixes | None = None,
 ) -> Scan | CellScan:
     """Give a module like ``module`` that computes every shared prefix of a batch once.
 
@@ -56,6 +59,7 @@ def scan(
         budget: bytes for the states that a training step keeps, and for the piece of it at work; None for any number.
         window: gradients do not pass the steps that are multiples of it; None for all to pass.
         batch_first: of a cell: whether inputs and outputs are (B, T, ...).
+        prefixes: where the states of prefixes are remembered; None for nowhere.
 
     Returns:
         A ``Scan``; its call takes two more arguments, see ``Scan.forward``. Of a cell a ``CellScan``.
@@ -76,13 +80,19 @@ def scan(
     if window is not None and (type(window) is not int or window < 1):
         raise ValueError(f"memo.scan: got window={window!r}; expected a number of steps, 1 or more, or None.")
     most = None if budget is None else parse_bytes(budget, "budget", who="memo.scan")
+    how = How(engine, most, window, prefixes)
     if isinstance(module, Scan):
-        return module.again(engine, most, window)
+        return module.again(how)
     for base, kind in _KINDS.items():
         if isinstance(module, base):
-            return kind.over(module, engine, most, window)
+            return kind.over(module, how)
     if not is_cell(module):
         raise TypeError(_advice(module))
+    if prefixes is not None:
+        raise TypeError(
+            f"memo.scan: got {type(module).__name__} and remember=True; expected nn.RNN, nn.LSTM or nn.GRU: nobody "
+            "says what else a cell's steps depend on. Leave remember out."
+        )
     return CellScan(module, most, window, batch_first)
 
 
@@ -94,47 +104,60 @@ def _advice(module: object) -> str:
     )
 
 
-class Scan(nn.RNNBase):
+class How(NamedTuple):
+    """What is asked of a scan; `scan` says what each is."""
+
+    engine: str
+    budget: int | None
+    window: int | None
+    prefixes: Prefixes | None
+
+
+class Scan(Remembering, nn.RNNBase):
     """A recurrent module over shared prefixes. Made by ``memo.scan``.
 
     Parameters, buffers, submodules and hooks are those of the wrapped module, not copies.
 
     Attributes:
         engine, budget, window: as given to ``memo.scan``; the budget in bytes.
+        prefixes: the remembered ones; None where none are.
         receipt: what the last call did, None before the first.
     """
 
     engine: str
     budget: int | None
     window: int | None
+    prefixes: Prefixes | None
     _memograd_receipt: Receipt | None
 
     @classmethod
-    def over(cls, module: nn.RNNBase, engine: str, budget: int | None = None, window: int | None = None) -> Scan:
+    def over(cls, module: nn.RNNBase, how: How) -> Scan:
         """Wrap a module: share all that it holds."""
-        if type(module).forward is not cls._plain_kind().forward:
+        if type(module).forward is not cls.plain_kind().forward:
             raise TypeError(
                 f"memo.scan: got {type(module).__name__} with a forward of its own; expected "
-                f"{cls._plain_kind().__name__}'s own. Wrap the recurrent module inside of it: "
+                f"{cls.plain_kind().__name__}'s own. Wrap the recurrent module inside of it: "
                 "self.rnn = memo.scan(self.rnn)."
             )
-        if module.bidirectional and window is not None:
+        if module.bidirectional and how.window is not None:
             raise ValueError(
-                f"memo.scan: got a bidirectional module and window={window}; expected one direction: the other one "
+                f"memo.scan: got a bidirectional module and window={how.window}; expected one direction: the other one "
                 "would have its windows elsewhere. Leave window out."
             )
-        return cls._holding(module, module, {"engine": engine, "budget": budget, "window": window})
+        return cls._holding(module, module, how)
 
-    def again(self, engine: str, budget: int | None = None, window: int | None = None) -> Scan:
+    def again(self, how: How) -> Scan:
         """Wrap the same module with another engine; the class may be one that parametrizations have made."""
-        return self._holding(self, self.__wrapped__, {"engine": engine, "budget": budget, "window": window})
+        return self._holding(self, self.__wrapped__, how)
 
     @classmethod
-    def _holding(cls, module: nn.RNNBase, wrapped: nn.RNNBase, how: dict[str, Any]) -> Scan:
+    def _holding(cls, module: nn.RNNBase, wrapped: nn.RNNBase, how: How) -> Scan:
         """Make a memoized module that holds what ``module`` holds."""
         made = cls.__new__(cls)
         made.__dict__.update(module.__dict__)
-        made.__dict__.update(how, __wrapped__=wrapped, _memograd_receipt=None, _flat_weights=list(module._flat_weights))
+        made.__dict__.update(
+            how._asdict(), __wrapped__=wrapped, _memograd_receipt=None, _flat_weights=list(module._flat_weights)
+        )
         return made
 
     @property
@@ -143,7 +166,8 @@ class Scan(nn.RNNBase):
         return self._memograd_receipt
 
     @classmethod
-    def _plain_kind(cls) -> type[nn.RNNBase]:
+    def plain_kind(cls) -> type[nn.RNNBase]:
+        """Give the class of the modules that this one wraps."""
         return next(base for base, kind in _KINDS.items() if kind is cls)
 
     def __getattr__(self, name: str) -> Any:
@@ -157,7 +181,9 @@ class Scan(nn.RNNBase):
             raise
 
     @untraced
-    def forward(self, input: Any, hx: Any = None, *, keys: Tensor | None = None, shared: bool = False) -> Any:
+    def forward(
+        self, input: Any, hx: Any = None, *, keys: Tensor | None = None, shared: bool = False, new_only: bool = False
+    ) -> Any:
         """Give what the plain module gives.
 
         Args:
@@ -167,6 +193,8 @@ class Scan(nn.RNNBase):
             keys: integers in the layout of the input without its last dimension (token ids, say) that name its
                 vectors: equal keys mean equal inputs, whose bits are then not compared. Gradients do not change.
             shared: give the outputs as a ``Shared``.
+            new_only: where prefixes are remembered, and without grad: give the outputs behind the shortest prefix that
+                was resumed alone; ``receipt.resumed.lengths`` says how long it was.
 
         Returns:
             Outputs and last states as the plain module gives them; the outputs as a ``Shared`` where the input is one
@@ -181,12 +209,19 @@ class Scan(nn.RNNBase):
                     "memo.scan: got keys beside a Shared, which has its prefixes; expected none. Write rnn(s)."
                 )
             return self._of_shared(input, hx)
+        if self.prefixes is not None and not torch.is_grad_enabled() and keys is None and not shared:
+            return self.of_remembered(self.prefixes, input, hx, new_only=new_only)
+        if new_only:
+            raise ValueError(
+                "memo.scan: got new_only=True where no prefix is remembered: under grad, with keys or shared, or of a "
+                "module that was not asked to. Write memo.scan(rnn, remember=True), and call it under torch.no_grad()."
+            )
         if self._in_pieces and isinstance(input, Tensor) and input.dim() == 2:
             return self._of_one_row(input, hx, keys)
         batch = Batch.of(self, input)
         first = None if batch is None else first_states(self, batch.x, len(batch.rows), hx)
         if batch is None or first is None:
-            return self._plain(input, hx, "the plain module judges this input", shared)
+            return self.plainly(input, hx, "the plain module judges this input", shared)
         return self._judged(batch, first, keys, shared, hx)
 
     def loss(
@@ -239,10 +274,10 @@ class Scan(nn.RNNBase):
             return self._within(batch, first, keys)
         named = None if keys is None else batch.names(keys)
         if not shared and (why := self._declined(batch)):
-            return self._plain(batch.input, hx, why)
+            return self.plainly(batch.input, hx, why)
         trie = batch.trie(named, first.root)
         if not shared and not self._pays(batch, first, trie):
-            return self._plain(
+            return self.plainly(
                 batch.input, hx, f"little is shared: {trie.rows.steps} steps, {len(trie)} distinct", trie=trie
             )
         return self._of_batch(batch, first, trie, shared)
@@ -259,7 +294,8 @@ class Scan(nn.RNNBase):
         fused = fuses(stack.cell, stack.at(0, 0), batch.x) and not batch.ragged
         return pays(trie, fused, _by_row(batch, first))
 
-    def _plain(self, input: Any, hx: Any, reason: str, shared: bool = False, trie: Trie | None = None) -> Any:
+    def plainly(self, input: Any, hx: Any, reason: str, shared: bool = False, trie: Trie | None = None) -> Any:
+        """Call the module's own forward, for a reason."""
         if shared:
             raise ValueError(
                 f"memo.scan: got {described(input)} with shared=True; expected a batch of float vectors that the "
