@@ -5,6 +5,9 @@ PIP := .venv/bin/python -m pip
 TORCH := $(shell grep '^torch==' constraints.txt)
 RUN := .venv/.installed-run
 DEV := .venv/.installed-dev
+# A process for each processor, of which each takes a run of neighbouring tests, and then what is left of another's.
+# At most four, since each loads torch and collects all the tests. `-x` and `--pdb` want one process: see `test`.
+PARALLEL ?= -n logical --maxprocesses 4 --dist worksteal
 
 .DEFAULT_GOAL := help
 .PHONY: help demo test slow redis-server lint types imports bench docs clean
@@ -15,11 +18,11 @@ help:  ## list the targets
 demo: $(RUN)  ## train a language model plain and memoized side by side (under 3 minutes)
 	OMP_WAIT_POLICY=passive .venv/bin/memograd demo $(ARGS)
 
-test: $(DEV) redis-server  ## run the tests; the gpu tests where there is a GPU
-	.venv/bin/python -m pytest -m 'not slow' $(ARGS)
+test: $(DEV) redis-server  ## run the tests, in processes side by side; with ARGS='-x tests/test_call.py' in one
+	OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -m 'not slow' $(if $(ARGS),,$(PARALLEL)) $(ARGS)
 
 slow: $(DEV) redis-server  ## run the tests that take more than a few seconds each
-	.venv/bin/python -m pytest -m slow $(ARGS)
+	OMP_WAIT_POLICY=passive .venv/bin/python -m pytest -m slow $(ARGS)
 
 lint: imports  ## ruff (rules and format) and the import contracts
 	.venv/bin/ruff check .

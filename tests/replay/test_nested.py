@@ -28,9 +28,9 @@ def test_a_recursion_over_tensors_goes_back_in_linear_time():
 
         outer = Replayed(climb)
         y = outer(0)
-        begin = time.perf_counter()
+        begin = time.process_time()
         y.backward()
-        return f.calls, time.perf_counter() - begin
+        return f.calls, time.process_time() - begin
 
     run(200)
     short = min(run(1_000)[1] for _ in range(3))

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import msgspec
 
-from memograd.codec import _plain
+from memograd.codec import _plain, _plain_read
 from memograd.codec._base import DEPTH, Unreadable
 from memograd.codec._format import Span, read
 
@@ -63,7 +63,7 @@ class Reader:
 
     def read(self, root: Any, rows: list[Row]) -> Any:
         """Give the value."""
-        self._rows, values, build = rows, self._values, _plain.BUILD
+        self._rows, values, build = rows, self._values, _plain_read.BUILD
         depths: list[int] = []
         for row in rows:
             items: list[Any] = row.cells
@@ -108,8 +108,8 @@ class Reader:
 
     def _row(self, row: Row, items: list[Any]) -> Any:
         if row.kind in _ADAPTERS:
-            _plain.BUILD.update(import_module(_ADAPTERS[row.kind]).BUILD)
-            build: Build = _plain.BUILD[row.kind]
+            _plain_read.BUILD.update(import_module(_ADAPTERS[row.kind]).BUILD)
+            build: Build = _plain_read.BUILD[row.kind]
             return build(self, items, row.facts)
         at = len(self._values)
         made = self._shells.pop(at, None)
@@ -136,11 +136,11 @@ class Reader:
 
 
 def _filling(kind: str) -> Any:
-    if kind in _MADE and kind not in _plain.FILL:
+    if kind in _MADE and kind not in _plain_read.FILL:
         from memograd.codec._classes import FILL
 
-        _plain.FILL.update(FILL)
-    return _plain.FILL[kind]
+        _plain_read.FILL.update(FILL)
+    return _plain_read.FILL[kind]
 
 
 def decode(buffer: bytes | bytearray | memoryview, *, own: bool) -> Any:

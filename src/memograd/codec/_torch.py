@@ -8,7 +8,7 @@ import torch
 
 from memograd.codec._base import Refused, Unreadable
 from memograd.codec._numpy import Geometry, extent, usual
-from memograd.codec._plain import of
+from memograd.codec._plain_read import of
 from memograd.codec._write import Memory
 
 if TYPE_CHECKING:

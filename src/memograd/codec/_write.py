@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeAlias, cast
 
 import msgspec
 
-from memograd.codec import _plain
+from memograd.codec import _plain, _plain_write
 from memograd.codec._base import BY_KIND, DEPTH, Refused, Unencodable
 from memograd.codec._format import SIZES, Part, write
 
@@ -181,7 +181,7 @@ class Writer:
             if known[0] == _SEALED:
                 raise Refused(f"{_plain.a(kind)} that holds itself")
             return known
-        way = _plain.WRITE.get(kind) or _find(kind)
+        way = _plain_write.WRITE.get(kind) or _find(kind)
         ref = self._slots[id(value)] = way(self, value)
         return ref
 
@@ -276,9 +276,9 @@ _loaded: set[str] = set()
 def _find(kind: type[Any]) -> Callable[[Writer, Any], list[int]]:
     for library, adapter in _ADAPTERS.items():
         if library in sys.modules and library not in _loaded:
-            _plain.WRITE.update(import_module(adapter).WRITE)
+            _plain_write.WRITE.update(import_module(adapter).WRITE)
             _loaded.add(library)
-    way = _plain.WRITE.get(kind)
+    way = _plain_write.WRITE.get(kind)
     if way is not None:
         return way
     if kind in BY_KIND:

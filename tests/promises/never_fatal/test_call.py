@@ -110,6 +110,7 @@ def test_warnings_that_are_errors_are_the_users_choice_and_leave_everything_whol
     assert f((1, 2)) == f((1, 2)) == [1, 2]
 
 
+@pytest.mark.filterwarnings("ignore:.*changes its argument:memograd._errors.MemogradWarning")
 def test_an_argument_that_another_thread_changes_meanwhile_raises_nothing():
     items = {n: [n] for n in range(50)}
     stop = threading.Event()
