@@ -376,7 +376,7 @@ def test_a_store_that_fails_costs_a_computation_and_one_warning():
 
 
 @pytest.mark.parametrize(
-    "value", [None, 3, [1, 2], ("a", 1, b"b"), ([torch.zeros(3)], -1, b""), torch.zeros(7)], ids=str
+    "value", [None, 3, [1, 2], ("a", 1, b"b"), ([torch.zeros(3)], -1, b"", b""), torch.zeros(7)], ids=str
 )
 def test_entries_that_say_something_else_are_not_there(value, tmp_path):
     module, x = nn.LSTM(INPUTS, HIDDEN), steps(200)

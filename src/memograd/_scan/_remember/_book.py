@@ -32,23 +32,42 @@ class Point:
 
     Attributes:
         state: (layers, H) each part of it.
-        before: the steps of the point that it continues, and the name of that; outputs since then are remembered.
-        name_before: see `before`.
+        before: the steps of the prefix that was resumed when it was computed.
+        name_before: the name of that.
+        outputs: the name of those since then; they may go on behind this prefix.
     """
 
     state: list[Tensor]
     before: int
     name_before: bytes
+    outputs: bytes
 
 
 class _Valued(Entry):
-    """An entry that holds its value as it is, besides."""
+    """An entry that holds its value as it is; bytes are made of it for a store behind alone."""
 
     __slots__ = ("value",)
 
     def __init__(self, about: About, value: Any) -> None:
-        super().__init__(about, encode(value))
+        super().__init__(about, [])
         self.value = value
+
+    @property
+    def body(self) -> list[bytes | memoryview]:
+        """The bytes."""
+        return encode(self.value)
+
+    @property
+    def nbytes(self) -> int:
+        """Count the bytes of its tensors."""
+        return sum(t.nbytes for t in _tensors_of(self.value))
+
+
+def _tensors_of(value: Any) -> list[Tensor]:
+    if isinstance(value, torch.Tensor):
+        return [value]
+    parts = cast("list[Any]", value) if isinstance(value, (list, tuple)) else []
+    return [t for part in parts for t in _tensors_of(part)]
 
 
 class Near(Memory):
@@ -81,18 +100,19 @@ class Book:
     def point(self, name: bytes) -> Point | None:
         """Find the state of a prefix."""
         found = self._get(STATE, name)
-        if not isinstance(found, tuple) or len(cast("tuple[Any, ...]", found)) != 3:
+        if not isinstance(found, tuple) or len(cast("tuple[Any, ...]", found)) != 4:
             return None
-        state, before, name_before = cast("tuple[Any, ...]", found)
-        fits = isinstance(state, list) and isinstance(before, int) and isinstance(name_before, bytes)
+        state, before, *names = cast("tuple[Any, ...]", found)
+        fits = isinstance(state, list) and isinstance(before, int) and all(isinstance(name, bytes) for name in names)
         parts = cast("list[Any]", state) if fits else []
-        return Point(parts, before, name_before) if parts and all(isinstance(t, torch.Tensor) for t in parts) else None
+        return Point(parts, before, *names) if parts and all(isinstance(t, torch.Tensor) for t in parts) else None
 
     def outputs(self, name: bytes, steps: int, like: Tensor) -> Tensor | None:
-        """Find the outputs since the point before, (steps, R), of the dtype and size of `like`."""
+        """Find the first of the outputs of this name, (steps, R), of the dtype and size of `like`."""
         found = self._get(OUTPUTS, name)
-        fits = isinstance(found, torch.Tensor) and found.shape == (steps, like.shape[-1]) and found.dtype == like.dtype
-        return cast("Tensor", found) if fits else None
+        if not isinstance(found, torch.Tensor) or found.dim() != 2 or found.dtype != like.dtype:
+            return None
+        return found[:steps] if len(found) >= steps and found.shape[1] == like.shape[1] else None
 
     def ends(self, block: bytes) -> list[int]:
         """List how many steps behind a place on the grid, in ascending order, states are remembered."""
@@ -100,11 +120,13 @@ class Book:
         several = cast("list[Any]", found) if isinstance(found, list) else []
         return sorted({n for n in several if isinstance(n, int) and n >= 0})
 
-    def put(self, name: bytes, point: Point, outputs: Tensor | None, about: About) -> None:
+    def put(self, name: bytes, point: Point, about: About) -> None:
         """Remember a prefix. The tensors are the book's from now on."""
-        self._put(STATE, name, (point.state, point.before, point.name_before), about)
-        if outputs is not None:
-            self._put(OUTPUTS, name, outputs, about)
+        self._put(STATE, name, (point.state, point.before, point.name_before, point.outputs), about)
+
+    def put_outputs(self, name: bytes, outputs: Tensor, about: About) -> None:
+        """Remember outputs, (steps, R). They are the book's from now on."""
+        self._put(OUTPUTS, name, outputs, about)
 
     def note_end(self, block: bytes, steps: int, function: str) -> None:
         """Note that a state is remembered so many steps behind a place on the grid."""
@@ -112,10 +134,10 @@ class Book:
         if steps not in ends:
             self._put(ENDS, block, [*ends, steps], About(function, "ends", created=time.time(), seconds=1.0))
 
-    def pin(self, name: bytes) -> None:
-        """Keep a prefix from being evicted."""
-        for kind in (STATE, OUTPUTS):
-            key = self._key(kind, name)
+    def pin(self, name: bytes, outputs: bytes) -> None:
+        """Keep a prefix, and its outputs, from being evicted."""
+        for kind, of in ((STATE, name), (OUTPUTS, outputs)):
+            key = self._key(kind, of)
             self.near.pin(key)
             self._tried(lambda store, key=key: store.pin(key))
 

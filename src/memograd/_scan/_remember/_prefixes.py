@@ -125,7 +125,7 @@ class Prefixes:
         for chain in _Call(self, rows, safe, new_only=True).chains:
             name, steps = chain.at(chain.steps), chain.steps
             while steps and (point := self.book.point(name)) is not None:
-                self.book.pin(name)
+                self.book.pin(name, point.outputs)
                 name, steps = point.name_before, point.before
 
     def safe(self, rows: Rows) -> Safe:
@@ -220,8 +220,8 @@ class _Call:
             point = self.book.point(name)
             if point is None or not 0 <= point.before < at:
                 return None
-            piece = self.book.outputs(name, at - point.before, like)
-            # The point before is this row's own, whatever the entry says.
+            piece = self.book.outputs(point.outputs, at - point.before, like)
+            # The prefix before is this row's own, whatever the entry says.
             if piece is None or point.name_before != self.chains[r].at(point.before):
                 return None
             found.append((point.before, at, piece))
@@ -257,9 +257,10 @@ class _Call:
         whole = len(rows) == len(self.rows.x)
         branch = max((self.prefixes.seen(self.chains[r]) for r in rows), default=0)
         ends = cuts(begin, self.steps, branch, self.least) if remember else [self.steps]
+        started_all = time.perf_counter()
         for end in ends if begin < self.steps else []:
             # A copy: where it begins in memory may change how it is rounded.
-            part = self.rows.x[rows, held:end]
+            part = self.rows.x[:, held:end].clone() if whole else self.rows.x[rows, held:end]
             started = time.perf_counter()
             out, at = self.rows.run(part, at)
             seconds = time.perf_counter() - started
@@ -269,8 +270,12 @@ class _Call:
                 y[rows, held - begin : end - begin] = out
             if remember and end >= self.least:
                 for k, r in enumerate(rows):
-                    self._remember(r, (held, end), out[k], [t[:, k] for t in at], seconds / len(rows))
+                    self._remember(r, (begin, held, end), [t[:, k] for t in at], seconds / len(rows))
             held = end
+        if remember and begin < self.steps:
+            for r in rows:
+                about = self._about(r, self.steps, begin, time.perf_counter() - started_all)
+                self.book.put_outputs(self.chains[r].at(self.steps), y[r].clone(), about)
         for into, last in zip(state, at, strict=True):
             into[:, rows] = last
 
@@ -280,18 +285,18 @@ class _Call:
         parts = zip(*(self._states[r] for r in rows), strict=True)
         return [torch.stack(tuple(part), 1).to(self.rows.x.device) for part in parts]
 
-    def _remember(self, r: int, steps: tuple[int, int], out: Tensor, state: list[Tensor], seconds: float) -> None:
-        (begin, end), chain = steps, self.chains[r]
-        name, before = chain.at(end), chain.at(begin)
-        # Copies where a piece is a view of a batch: the book's own memory, and nothing else's.
-        point = Point([t.clone() for t in state], begin, before)
-        outputs = out if len(self.chains) == 1 and out.is_contiguous() else out.clone()
-        about = About(
-            self.rows.function, f"{self.rows.function}: {end:,} steps", seconds=seconds, created=time.time(),
-            parent=before if begin else None,
-        )  # fmt: skip
-        self.book.put(name, point, outputs, about)
+    def _remember(self, r: int, steps: tuple[int, int, int], state: list[Tensor], seconds: float) -> None:
+        """Remember a row's state behind steps: of a call that began somewhere, of a piece, and where that ends."""
+        (begin, held, end), chain = steps, self.chains[r]
+        # Copies: the book's own memory, and nobody else's.
+        point = Point([t.clone() for t in state], begin, chain.at(begin), chain.at(self.steps))
+        self.book.put(chain.at(end), point, self._about(r, end, held, seconds))
         self.book.note_end(chain.blocks[end // GRID], end % GRID, self.rows.function)
+
+    def _about(self, r: int, end: int, begin: int, seconds: float) -> About:
+        name = f"{self.rows.function}: {end:,} steps"
+        parent = self.chains[r].at(begin) if begin else None
+        return About(self.rows.function, name, seconds=seconds, created=time.time(), parent=parent)
 
 
 def _bytes_of(values: Tensor) -> memoryview:
