@@ -151,12 +151,12 @@ def _class_of(job: Job, x: Tensor) -> Hashable:
 
 
 def unseen(job: Job, x: Tensor, looks_back: bool) -> Costs:
-    """Give what a fused kernel takes for itself, which no trial sees: gates a step, and packed weights."""
+    """Give what a fused kernel takes for itself on a CPU, which no trial sees: gates a step, and packed weights."""
     stack = job.stack
-    if not all(fuses(stack.cell, stack.at(depth, 0), x) for depth in range(len(stack.weights))):
+    if x.is_cuda or not all(fuses(stack.cell, stack.at(depth, 0), x) for depth in range(len(stack.weights))):
         return Costs(0, 0)
     each = [sum(w.nbytes for w in of[0]) for of in stack.weights]
-    size, packed, laid = stack.weights[0][0][1].shape[1], max(each), sum(each) * (not x.is_cuda)
+    size, packed, laid = stack.weights[0][0][1].shape[1], max(each), sum(each)
     if looks_back and len(each) == 1:
         return Costs(0, 0, laid)
     gates = job.course.width * stack.cell.gates * size * x.element_size()
