@@ -81,7 +81,7 @@ class First:
 
 def first_states(module: nn.RNNBase, x: Tensor, rows: int, hx: Any) -> First | None:
     """Give the first states of rows of inputs ``x``, None where ``hx`` is for the plain module to judge."""
-    shapes = _state_shapes(module, rows)
+    shapes = state_shapes(module, rows)
     if hx is None:
         return First(States.zeros(shapes, x), None)
     given: Sequence[Any] = hx if module.mode == "LSTM" else (hx,)
@@ -104,10 +104,10 @@ def shared_first_states(module: nn.RNNBase, s: Shared, hx: Any) -> tuple[Trie, S
         ValueError: the shapes do not fit, or rows that share a prefix have different states.
     """
     if hx is None:
-        return s.trie, States.zeros(_state_shapes(module, len(s.trie.root_row)), s.distinct)
+        return s.trie, States.zeros(state_shapes(module, len(s.trie.root_row)), s.distinct)
     given = _as_tuple(hx)
     states = [state for state in given if isinstance(state, Tensor)]
-    shapes = _state_shapes(module, len(s.trie.rows))
+    shapes = state_shapes(module, len(s.trie.rows))
     if not len(given) == len(states) == len(shapes):
         raise ValueError(f"memo.scan: got states of {type(hx).__name__}; expected {_expected(module, s)}.")
     others = {state.dtype for state in states} - {s.distinct.dtype}
@@ -155,11 +155,12 @@ def _as_tuple(hx: object) -> tuple[object, ...]:
 
 
 def _expected(module: nn.RNNBase, s: Shared) -> str:
-    shapes = [f"({d}, 1 or {len(s.trie.rows)}, {size})" for d, _, size in _state_shapes(module, 1)]
+    shapes = [f"({d}, 1 or {len(s.trie.rows)}, {size})" for d, _, size in state_shapes(module, 1)]
     return shapes[0] if len(shapes) == 1 else f"a tuple of {shapes[0]} and {shapes[1]}"
 
 
-def _state_shapes(module: nn.RNNBase, rows: int) -> list[tuple[int, int, int]]:
+def state_shapes(module: nn.RNNBase, rows: int) -> list[tuple[int, int, int]]:
+    """Give the shapes of the states of a batch: (layers x directions, rows, size)."""
     depth = module.num_layers * (2 if module.bidirectional else 1)
     shapes = [(depth, rows, module.proj_size or module.hidden_size)]
     return [*shapes, (depth, rows, module.hidden_size)] if module.mode == "LSTM" else shapes

@@ -11,8 +11,8 @@ from torch.nn.utils.rnn import PackedSequence
 from memograd._ambient._torch import build, read_modes
 from memograd._scan._batch import Batch
 from memograd._scan._remember._prefixes import Rows
-from memograd._scan._states import States, first_states
-from memograd._scan._torch import weight_names
+from memograd._scan._states import States, first_states, state_shapes
+from memograd._scan._torch import is_readable, weight_names
 from memograd.fingerprint import fingerprint
 
 if TYPE_CHECKING:
@@ -39,33 +39,53 @@ def rows_of(module: nn.RNNBase, plain: Callable[[Tensor, Any], Any], input: Any,
         return "dropout draws anew in each call"
     if isinstance(input, PackedSequence):
         return "a packed sequence; pad it"
-    if torch.is_autocast_enabled(getattr(module, weight_names(module)[0]).device.type):
+    weights = _weights(module)
+    if torch.is_autocast_enabled(weights[0].device.type):
         return "autocast is on"
-    batch = Batch.of(module, input)
-    first = None if batch is None else first_states(module, batch.x, len(batch.rows), hx)
-    if batch is None or first is None:
+    state = _first(module, weights[0], input, hx)
+    if state is None:
         return "the plain module judges this input"
-    x = input if module.batch_first else input.transpose(0, 1)
+    x, kind = input if module.batch_first else input.transpose(0, 1), _kind(module, weights)
     return Rows(
         x.detach().contiguous(),
-        [t.detach() for t in first.states.tensors],
-        hash(b"|".join((_FORMAT, *said(module)))),
+        [t.detach() for t in state.tensors],
+        hash(b"|".join((_FORMAT, *_said(kind, weights)))),
         _Runs(module, plain),
         module.proj_size or module.hidden_size,
         type(module).__mro__[1].__name__,
-        _kind(module),
+        kind,
     )
+
+
+def _first(module: nn.RNNBase, weight: Tensor, x: Any, hx: Any) -> States | None:
+    """Give the first states of a dense batch; None where the plain module is to judge it."""
+    fits = is_readable(x) and x.dim() == 3 and x.numel() > 0 and x.shape[-1] == module.input_size
+    if not fits or x.dtype != weight.dtype or x.device != weight.device:
+        return None
+    rows = x.shape[0 if module.batch_first else 1]
+    if hx is None:
+        return States.zeros(state_shapes(module, rows), x)
+    batch = Batch.of(module, x)
+    first = None if batch is None else first_states(module, batch.x, rows, hx)
+    return None if first is None else first.states
 
 
 def said(module: nn.RNNBase) -> list[bytes]:
     """Say all that the results depend on, besides inputs and first states."""
-    weights = [getattr(module, name).detach() for name in weight_names(module)]
-    return [repr(_kind(module)).encode(), *(bytes(fingerprint(w)) for w in weights)]
+    weights = _weights(module)
+    return _said(_kind(module, weights), weights)
 
 
-def _kind(module: nn.RNNBase) -> Hashable:
+def _said(kind: Hashable, weights: Sequence[Tensor]) -> list[bytes]:
+    return [repr(kind).encode(), *(bytes(fingerprint(w)) for w in weights)]
+
+
+def _weights(module: nn.RNNBase) -> list[Tensor]:
+    return [getattr(module, name).detach() for name in weight_names(module)]
+
+
+def _kind(module: nn.RNNBase, weights: Sequence[Tensor]) -> Hashable:
     """Say what the module's kernels are, and in which modes."""
-    weights = [getattr(module, name) for name in weight_names(module)]
     options = module.mode, module.num_layers, module.bias, module.proj_size, module.hidden_size
     # Inference mode computes as no_grad does: states are the same.
     modes = read_modes()._replace(grad=False, inference=False)
