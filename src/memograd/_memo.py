@@ -244,6 +244,7 @@ class Memo:
         remember: bool = False,
         exact: str = "bits",
         salt: str = "",
+        spill: bool | str | PathLike[str] = False,
     ) -> Any:
         """Wrap a recurrent module, or a cell, to be run along sequences.
 
@@ -259,6 +260,8 @@ class Memo:
                 and the steps that are on their way back. What is not kept is run again, and gives the same bits.
             window: gradients do not pass the steps that are multiples of it: truncated backpropagation, which is not
                 the plain gradient. None for all to pass.
+            spill: keep the states of a budget in a temporary file, and read each before it is needed; or the folder of
+                that file. Memory then holds the piece at work and two states.
             batch_first: of a cell: whether its inputs and outputs are (B, T, ...) and not (T, B, ...).
             remember: under `no_grad` and in inference mode, remember states and outputs of prefixes, in this Memo's
                 memory and store, and compute what is new alone.
@@ -287,7 +290,7 @@ class Memo:
         if exact not in ("bits", "rounding"):
             raise ValueError(f"memo.scan: got exact={exact!r}; expected 'bits' or 'rounding'.")
         prefixes = self._prefixes(exact, salt) if remember else None
-        how: Any = {"engine": engine, "budget": budget, "window": window, "batch_first": batch_first}
+        how: Any = {"engine": engine, "budget": budget, "window": window, "batch_first": batch_first, "spill": spill}
         if not isinstance(module, MemoModule):
             return scan(module, **how, prefixes=prefixes)
         # Of a module that remembers its calls, what shares prefixes remembers them, too.

@@ -51,6 +51,7 @@ class Along(TypedDict, total=False):
     remember: bool
     exact: str
     salt: str
+    spill: bool | str | PathLike[str]
 
 
 class Options(NamedTuple):

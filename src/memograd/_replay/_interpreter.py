@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
     from memograd._ambient._streams import State
     from memograd._replay._plan import Action, Schedule
+    from memograd._replay._spill import Spill
 
 
 class Program(Protocol):
@@ -117,13 +118,16 @@ class Interpreter:
         schedule: what to keep and what to run again.
         needs: which gradients are asked for.
         owns: whether what autograd gives for a weight is memory of its own, to which more may be added.
+        spill: where states are kept; None for in memory.
 
     Attributes:
         ran: steps that were run so far, whether recorded or not.
     """
 
-    def __init__(self, program: Program, schedule: Schedule, needs: Needs, *, owns: bool = False) -> None:
-        self.owns = owns
+    def __init__(
+        self, program: Program, schedule: Schedule, needs: Needs, *, owns: bool = False, spill: Spill | None = None
+    ) -> None:
+        self.owns, self.spill = owns, spill
         self.program = program
         self.schedule = schedule
         self.needs = needs
@@ -171,6 +175,8 @@ class Interpreter:
         """Let go of what was kept: the way back will run all steps again."""
         self._kept.clear()
         self._recorded = None
+        if self.spill is not None:
+            self.spill.clear()
 
     def _run_through(self, carry: list[Tensor], weights: Sequence[Tensor]) -> list[Tensor]:
         for begin, end in self.schedule.pieces():
@@ -226,6 +232,8 @@ class Interpreter:
                     at_hand = []
                 case Drop(at):
                     del self._kept[at]
+                    if self.spill is not None:
+                        self.spill.drop(at)
                 case Back(begin, end):
                     coming = self._back(begin, end, coming, sums)
                 case Turn():
@@ -266,13 +274,19 @@ class Interpreter:
         return coming
 
     def _keep(self, at: int, carry: list[Tensor]) -> None:
-        self._kept[at] = Kept([_compact(t) for t in self.program.keep(carry)], self._read_streams())
+        state = [_compact(t) for t in self.program.keep(carry)]
+        if self.spill is not None:
+            self.spill.put(at, state)
+            state = []
+        self._kept[at] = Kept(state, self._read_streams())
 
     def _restore(self, at: int, first: Sequence[Tensor]) -> list[Tensor]:
         kept = self._kept[at] if at else self._begun
         assert kept is not None
         set_streams(kept.streams)
-        return self.program.restore(at, kept.carry) if at else list(first)
+        if not at:
+            return list(first)
+        return self.program.restore(at, kept.carry if self.spill is None else self.spill.get(at))
 
     def _read_streams(self) -> dict[str, State]:
         """Read the random streams, where steps draw; equal states are kept once."""

@@ -83,7 +83,19 @@ def schedule_of(job: Job, budget: int, x: Tensor, first: Sequence[Tensor]) -> tu
     if (whole := all_kept(job.course.steps, budget, costs)) is not None:
         return whole, False
     looks_back = job.can_look_back(x)
-    return planned(job.course.steps, budget, costs), looks_back
+    return planned(job.course.steps, budget, spilled(costs, job.spill)), looks_back
+
+
+def spilled(costs: Callable[[Sequence[int]], Costs], spill: str | None) -> Callable[[Sequence[int]], Costs]:
+    """Let states in a file cost nothing, but for two: the one at hand, and the one that is read ahead of its time."""
+    if spill is None:
+        return costs
+
+    def cheaper(lengths: Sequence[int]) -> Costs:
+        found = costs(lengths)
+        return Costs(0, found.step, found.fixed + 2 * found.carry)
+
+    return cheaper
 
 
 def all_kept(steps: int, budget: int, costs: Callable[[Sequence[int]], Costs]) -> Schedule | None:

@@ -12,6 +12,7 @@ from torch.nn import functional
 
 from memograd._replay._interpreter import Interpreter, Needs
 from memograd._replay._memory import version
+from memograd._replay._spill import Spill
 from memograd._scan._buffers import fresh
 from memograd._scan._choice import fuses
 from memograd._scan._course import Lanes
@@ -42,6 +43,7 @@ class Job:
         source: (nodes,) the row of the input that a node reads; None where the input has a value for each node.
         rows_first: whether outputs, (B, T, R), are laid out as a plain module's are.
         window: gradients do not pass the steps, each of one width, that are multiples of it; None for all to pass.
+        spill: the folder of a file for states, "" for where temporary files are; None to keep them in memory.
     """
 
     stack: Stack
@@ -49,6 +51,7 @@ class Job:
     source: Tensor | None = None
     rows_first: bool = False
     window: int | None = None
+    spill: str | None = None
 
     @property
     def memory(self) -> int:
@@ -281,7 +284,8 @@ class _Budgeted(torch.autograd.Function):
         held = job.outputs_hold_h(x)
         laid_out = y.transpose(0, 1) if job.rows_first else y
         program = Pieces(job, x.detach(), laid_out, ends, holds_h=held, looks_back=looks_back)
-        ctx.interpreter, ctx.states = Interpreter(program, schedule, needs, owns=True), states
+        spill = None if job.spill is None else Spill(job.spill)
+        ctx.interpreter, ctx.states = Interpreter(program, schedule, needs, owns=True, spill=spill), states
         with fresh():
             ctx.interpreter.forward(first, weights)
         # What holds this node must not be held by it; outputs are held as memory, until the first way back.

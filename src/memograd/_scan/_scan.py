@@ -10,6 +10,7 @@ What the plain call would draw independently is not shared: in training mode the
 
 from __future__ import annotations
 
+from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
@@ -24,7 +25,7 @@ from memograd._scan._stack import Stack, run_shared, run_spread
 from memograd._scan._states import First, States, each_of, first_states, shared_first_states
 from memograd._scan._stream._recurrent import Asked, recurrent_loss
 from memograd._scan._torch import untraced, weight_names
-from memograd._scan._within import run_trie_within, run_within
+from memograd._scan._within import Bounds, run_trie_within, run_within
 from memograd._share._arrays import off, on
 from memograd._share._checks import described
 from memograd._share._shared import Shared
@@ -46,6 +47,7 @@ def scan(
     window: int | None = None,
     batch_first: bool = False,
     prefixes: Prefixes | None = None,
+    spill: bool | str | PathLike[str] = False,
 ) -> Scan | CellScan:
     """Give a module like ``module`` that computes every shared prefix of a batch once.
 
@@ -60,6 +62,7 @@ def scan(
         window: gradients do not pass the steps that are multiples of it; None for all to pass.
         batch_first: of a cell: whether inputs and outputs are (B, T, ...).
         prefixes: where the states of prefixes are remembered; None for nowhere.
+        spill: whether states are kept in a file, or the folder of that file.
 
     Returns:
         A ``Scan``; its call takes two more arguments, see ``Scan.forward``. Of a cell a ``CellScan``.
@@ -80,7 +83,12 @@ def scan(
     if window is not None and (type(window) is not int or window < 1):
         raise ValueError(f"memo.scan: got window={window!r}; expected a number of steps, 1 or more, or None.")
     most = None if budget is None else parse_bytes(budget, "budget", who="memo.scan")
-    how = How(engine, most, window, prefixes)
+    folder = None if spill is False else "" if spill is True else fspath(spill)
+    if folder is not None and most is None:
+        raise ValueError(
+            "memo.scan: got spill and no budget; expected both. Write memo.scan(rnn, budget='256MiB', spill=True)."
+        )
+    how = How(engine, most, window, prefixes, folder)
     if isinstance(module, Scan):
         return module.again(how)
     for base, kind in _KINDS.items():
@@ -93,7 +101,7 @@ def scan(
             f"memo.scan: got {type(module).__name__} and remember=True; expected nn.RNN, nn.LSTM or nn.GRU: nobody "
             "says what else a cell's steps depend on. Leave remember out."
         )
-    return CellScan(module, most, window, batch_first)
+    return CellScan(module, most, window, batch_first, folder)
 
 
 def _advice(module: object) -> str:
@@ -111,6 +119,7 @@ class How(NamedTuple):
     budget: int | None
     window: int | None
     prefixes: Prefixes | None
+    spill: str | None = None
 
 
 class Scan(Remembering, nn.RNNBase):
@@ -119,7 +128,7 @@ class Scan(Remembering, nn.RNNBase):
     Parameters, buffers, submodules and hooks are those of the wrapped module, not copies.
 
     Attributes:
-        engine, budget, window: as given to ``memo.scan``; the budget in bytes.
+        engine, budget, window, spill: as given to ``memo.scan``; the budget in bytes.
         prefixes: the remembered ones; None where none are.
         receipt: what the last call did, None before the first.
     """
@@ -128,6 +137,7 @@ class Scan(Remembering, nn.RNNBase):
     budget: int | None
     window: int | None
     prefixes: Prefixes | None
+    spill: str | None
     _memograd_receipt: Receipt | None
 
     @classmethod
@@ -260,7 +270,7 @@ class Scan(Remembering, nn.RNNBase):
                 write.
         """
         stack = self._stack()
-        asked = Asked(targets, fn, reduction, _ANY if self.budget is None else self.budget, self.window, progress)
+        asked = Asked(targets, fn, reduction, self._bounds, progress)
         result, rows = recurrent_loss(self, stack, xs, hx, asked)
         steps = result.steps * rows
         self._memograd_receipt = Receipt(steps, steps, "levels", "rounding", self._reason or "a loss", result.within)
@@ -339,6 +349,10 @@ class Scan(Remembering, nn.RNNBase):
         return torch.is_grad_enabled() and (x.requires_grad or first.require_grad or any(weights))
 
     @property
+    def _bounds(self) -> Bounds:
+        return Bounds(_ANY if self.budget is None else self.budget, self.window, self.spill)
+
+    @property
     def _in_pieces(self) -> bool:
         return self.budget is not None or self.window is not None
 
@@ -350,7 +364,7 @@ class Scan(Remembering, nn.RNNBase):
         elif not (stack.bidirectional or stack.dropout or _by_row(batch, first) or self._declined(batch)):
             found = batch.trie(None if keys is None else batch.names(keys), first.root)
             trie = found if self._pays(batch, first, found) else None
-        out = run_within(stack, batch, trie, first, _ANY if self.budget is None else self.budget, self.window)
+        out = run_within(stack, batch, trie, first, self._bounds)
         nodes = batch.rows.steps if trie is None else len(trie)
         self._memograd_receipt = Receipt(batch.rows.steps, nodes, "levels", "rounding", self._reason, out.within)
         dtype, *dtypes = batch.result_dtypes(stack, first.states)
@@ -377,7 +391,7 @@ class Scan(Remembering, nn.RNNBase):
         trie, first = shared_first_states(self, s, hx)
         source = None if s.source is None else off(s.source)
         if self.budget is not None and self._goes_back(x, first) and not (stack.bidirectional or stack.dropout):
-            y, last, within = run_trie_within(stack, x, source, trie, first, self.budget)
+            y, last, within = run_trie_within(stack, x, source, trie, first, self._bounds)
             self._note(trie, within)
             return Shared(y, trie, None, s.batch_first), last.as_plain()
         out = run_shared(stack, x, source, trie, first)

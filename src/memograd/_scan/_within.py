@@ -7,7 +7,7 @@ by layer. What lies between its layers is then part of the budget, and what is l
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -29,6 +29,14 @@ if TYPE_CHECKING:
     from memograd._scan._stack import Stack
     from memograd._scan._states import First
     from memograd._share._trie import Ints, Trie
+
+
+class Bounds(NamedTuple):
+    """What a call is to keep within; `Memo.scan` says what each is."""
+
+    budget: int
+    window: int | None = None
+    spill: str | None = None
 
 
 @dataclass(frozen=True)
@@ -58,26 +66,24 @@ class Result:
         return y
 
 
-def run_within(
-    stack: Stack, batch: Batch, trie: Trie | None, first: First, budget: int, window: int | None = None
-) -> Result:
+def run_within(stack: Stack, batch: Batch, trie: Trie | None, first: First, bounds: Bounds) -> Result:
     """Run a plain batch within a budget, over its trie or, without one, row by row. A window takes equal rows."""
     if stack.bidirectional:
-        return _both_ways(stack, batch, first.states, budget)
+        return _both_ways(stack, batch, first.states, bounds)
     if trie is not None:
         roots = first.states.rows(on(batch.x.device, trie.root_row))
-        y, last, within = run_trie_within(stack, batch.x, batch.place[trie.first], trie, roots, budget)
+        y, last, within = run_trie_within(stack, batch.x, batch.place[trie.first], trie, roots, bounds)
         return Result(y, trie.node, last, within)
     if batch.ragged:
         rows = chains(batch.rows, np.arange(len(batch.rows)))
         source = None if isinstance(batch.input, PackedSequence) else batch.place
-        y, last, within = run_trie_within(stack, batch.x, source, rows, first.states, budget)
+        y, last, within = run_trie_within(stack, batch.x, source, rows, first.states, bounds)
         return Result(y, None if source is None else rows.node, last, within)
-    return _side_by_side(stack, batch, first.states, budget, window)
+    return _side_by_side(stack, batch, first.states, bounds)
 
 
 def run_trie_within(
-    stack: Stack, x: Tensor, source: Ints | None, trie: Trie, first: States, budget: int
+    stack: Stack, x: Tensor, source: Ints | None, trie: Trie, first: States, bounds: Bounds
 ) -> tuple[Tensor, States, Within]:
     """Run layers of one direction over a trie within a budget.
 
@@ -90,8 +96,8 @@ def run_trie_within(
         Outputs (nodes, R), the rows' last states, and how the budget is kept.
     """
     direction = Direction.of(trie, x.device)
-    job = Job(stack, Branches(direction), None if source is None else direction.tensor(source))
-    y, ends, within = _run(job, x, _listed(first), budget)
+    job = Job(stack, Branches(direction), None if source is None else direction.tensor(source), spill=bounds.spill)
+    y, ends, within = _run(job, x, _listed(first), bounds.budget)
     last, each = Last(first), job.memory
     for depth in range(len(stack.weights)):
         h, *c = ends[depth * each : (depth + 1) * each]
@@ -99,22 +105,22 @@ def run_trie_within(
     return y, last.states(), within
 
 
-def _side_by_side(stack: Stack, batch: Batch, first: States, budget: int, window: int | None) -> Result:
+def _side_by_side(stack: Stack, batch: Batch, first: States, bounds: Bounds) -> Result:
     """Run rows of one length that share nothing."""
     assert not isinstance(batch.input, PackedSequence)
     x = batch.input.transpose(0, 1) if batch.batch_first else batch.input
-    job = Job(stack, Lanes(x.shape[0], x.shape[1], x.device), None, batch.batch_first, window)
-    y, ends, within = _run(job, x, _listed(first), budget)
+    job = Job(stack, Lanes(x.shape[0], x.shape[1], x.device), None, batch.batch_first, bounds.window, bounds.spill)
+    y, ends, within = _run(job, x, _listed(first), bounds.budget)
     last = States.of([torch.stack(ends[k :: job.memory]) for k in range(job.memory)])
     return Result(y, None, last, within)
 
 
-def _both_ways(stack: Stack, batch: Batch, first: States, budget: int) -> Result:
+def _both_ways(stack: Stack, batch: Batch, first: States, bounds: Bounds) -> Result:
     """Run layers one after the other, each of their directions by itself. Rows share nothing."""
     rows = chains(batch.rows, np.arange(len(batch.rows)))
     flip = batch.rows.reversed()
     onward, back = Direction.of(rows, batch.x.device), Direction(rows, flip, batch.x.device)
-    between = _between(stack, batch)
+    between, budget = _between(stack, batch), bounds.budget
     share = (budget - between) // (2 * len(stack.weights))
     last, x, source = Last(first), batch.x, batch.place
     noted: list[Within] = []
@@ -125,7 +131,7 @@ def _both_ways(stack: Stack, batch: Batch, first: States, budget: int) -> Result
         for d, direction in enumerate((onward, back)):
             k, read = 2 * depth + d, source if d == 0 else source[flip]
             one = replace(stack, weights=[[weights[d]]], bidirectional=False, dropout=0.0)
-            job = Job(one, Branches(direction), direction.tensor(read))
+            job = Job(one, Branches(direction), direction.tensor(read), spill=bounds.spill)
             state = [t for t in first.at(k) if t is not None]
             y, (h, *c), within = _run(job, x, state, share, beside=budget - share)
             last.take_ends(k, direction, h, c[0] if c else None)

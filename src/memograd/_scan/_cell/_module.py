@@ -14,7 +14,7 @@ from memograd._errors import warn
 from memograd._replay._interpreter import Needs
 from memograd._replay._plan import Costs
 from memograd._replay._trial import most_bytes
-from memograd._scan._budget import STREAM, Within, planned, sizes
+from memograd._scan._budget import STREAM, Within, planned, sizes, spilled
 from memograd._scan._cell._form import Form
 from memograd._scan._cell._look import Look, look
 from memograd._scan._cell._node import Drew, run_cell
@@ -25,6 +25,7 @@ from memograd._scan._receipt import Receipt
 from memograd._scan._stream._celled import cell_loss
 from memograd._scan._stream._recurrent import Asked
 from memograd._scan._torch import is_transformed, untraced
+from memograd._scan._within import Bounds
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
@@ -44,16 +45,24 @@ class CellScan(nn.Module):
         budget: in bytes, None for any number.
         window: gradients do not pass the steps that are multiples of it; None for all to pass.
         batch_first: whether inputs and outputs are (B, T, ...).
+        spill: the folder of a file for states, "" for where temporary files are; None to keep them in memory.
     """
 
-    def __init__(self, cell: Callable[..., Any], budget: int | None, window: int | None, batch_first: bool) -> None:
+    def __init__(
+        self,
+        cell: Callable[..., Any],
+        budget: int | None,
+        window: int | None,
+        batch_first: bool,
+        spill: str | None = None,
+    ) -> None:
         super().__init__()
         if isinstance(cell, nn.Module):
             for name in ("_parameters", "_buffers", "_modules"):
                 self.__dict__[name] = cell.__dict__[name]
             self.training = cell.training
         self.__dict__["__wrapped__"] = cell
-        self.budget, self.window, self.batch_first = budget, window, batch_first
+        self.budget, self.window, self.batch_first, self.spill = budget, window, batch_first, spill
         self._memograd_receipt: Receipt | None = None
         self._known: dict[Hashable, int] = {}
         self._draws = self._warned = False
@@ -134,7 +143,8 @@ class CellScan(nn.Module):
         def begin(x: Tensor) -> Any:
             return _zeros(cell, x, batch_first=False) if carry is None and isinstance(cell, nn.RNNCellBase) else carry
 
-        asked = Asked(targets, fn, reduction, _ANY if self.budget is None else self.budget, self.window, progress)
+        bounds = Bounds(_ANY if self.budget is None else self.budget, self.window, self.spill)
+        asked = Asked(targets, fn, reduction, bounds, progress)
         stepped = _stepped(cell) if isinstance(cell, nn.RNNCellBase) else cell
         result, form = cell_loss(stepped, xs, begin, asked, device, batch_first=self.batch_first)
         reason = "a loss" if self.budget is None else "a budget"
@@ -167,7 +177,9 @@ class CellScan(nn.Module):
         self._draws = self._draws or task.seen.draws
         schedule = self._schedule(task, self.budget)
         try:
-            out, last = run_cell(task.program(self._draws), schedule, task.inputs, task.first, task.seen.outputs)
+            out, last = run_cell(
+                task.program(self._draws), schedule, task.inputs, task.first, task.seen.outputs, self.spill
+            )
         except Drew:
             self._draws = True
             return self._within(task)
@@ -186,7 +198,7 @@ class CellScan(nn.Module):
 
         streams = read_streams(loaded_streams())
         try:
-            return planned(task.number, budget, costs, call=0.0)
+            return planned(task.number, budget, spilled(costs, self.spill), call=0.0)
         except ValueError as error:
             raise ValueError(f"memo.scan: {error}") from None
         finally:

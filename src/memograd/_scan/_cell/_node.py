@@ -8,6 +8,7 @@ import torch
 
 from memograd._ambient._streams import loaded_streams, read_streams, set_streams
 from memograd._replay._interpreter import Interpreter, Needs
+from memograd._replay._spill import Spill
 from memograd._scan._cell._reads import Strangers
 from memograd._scan._layer import final
 from memograd._scan._torch import apply
@@ -27,7 +28,12 @@ class Drew(Exception):  # noqa: N818 - control flow: the call is planned again
 
 
 def run_cell(
-    program: CellPieces, schedule: Schedule, xs: Sequence[Tensor], carry: Sequence[Tensor], like: Sequence[Tensor]
+    program: CellPieces,
+    schedule: Schedule,
+    xs: Sequence[Tensor],
+    carry: Sequence[Tensor],
+    like: Sequence[Tensor],
+    spill: str | None = None,
 ) -> tuple[list[Tensor], list[Tensor]]:
     """Run a cell within its budget.
 
@@ -37,6 +43,7 @@ def run_cell(
         xs: (T, ...) inputs.
         carry: the first state.
         like: an output of one step.
+        spill: the folder of a file for states; None to keep them in memory.
 
     Returns:
         (T, ...) outputs, and the last state.
@@ -44,20 +51,22 @@ def run_cell(
     Raises:
         Strangers, Drew: it cannot be run like this; random streams are where they were.
     """
-    found = apply(_Budgeted, program, schedule, len(xs), like, *xs, *carry, *program.reads.tensors)
+    found = apply(_Budgeted, program, schedule, len(xs), (like, spill), *xs, *carry, *program.reads.tensors)
     return list(found[: len(like)]), list(found[len(like) :])
 
 
 class _Budgeted(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, program: CellPieces, schedule: Schedule, inputs: int, like: Sequence[Tensor], *given: Tensor
+        ctx: Any, program: CellPieces, schedule: Schedule, inputs: int, how: Any, *given: Tensor
     ) -> tuple[Tensor, ...]:
+        like, folder = how
         ends = inputs, len(given) - len(program.reads.tensors)
         xs, carry, weights = _parts([t.detach() for t in given], ends)
         needs = Needs(*map(tuple, _parts(list(ctx.needs_input_grad[4:]), ends)))
         program.xs, program.out = xs, [t.new_empty(schedule.steps, *t.shape) for t in like]
-        ctx.interpreter, ctx.ends = Interpreter(program, schedule, needs), ends
+        spill = None if folder is None else Spill(folder)
+        ctx.interpreter, ctx.ends = Interpreter(program, schedule, needs, spill=spill), ends
         last = _forward(ctx.interpreter, program, carry, weights)
         out = tuple(program.out)
         program.xs = program.out = ()  # what holds this node must not be held by it

@@ -63,6 +63,6 @@ def cell_loss(
     targets = asked.target_feed(source.steps, device, batch_first=batch_first)
     stream = Stream(
         pieces, costs, source.steps, first, seen.reads.tensors, shaped, asked.fn, targets,
-        asked.reduction == "mean", asked.budget, asked.window, asked.bar,
+        asked.reduction == "mean", asked.bounds, asked.bar,
     )  # fmt: skip
     return loss_of(stream), states

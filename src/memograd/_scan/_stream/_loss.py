@@ -15,8 +15,9 @@ import torch
 
 from memograd._ambient._streams import loaded_streams, read_streams, set_streams
 from memograd._replay._interpreter import Interpreter, Needs
+from memograd._replay._spill import Spill
 from memograd._replay._trial import most_bytes
-from memograd._scan._budget import Within, planned
+from memograd._scan._budget import Within, planned, spilled
 from memograd._scan._cell._reads import Reads, Watch
 from memograd._scan._layer import final
 from memograd._scan._stream._feed import windows
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from memograd._replay._interpreter import Program
     from memograd._replay._plan import Costs, Schedule
     from memograd._scan._stream._feed import Feed
+    from memograd._scan._within import Bounds
 
 REDUCTIONS = ("mean", "sum")
 
@@ -50,8 +52,7 @@ class Stream:
         fn: gives a loss for outputs and targets of a chunk.
         targets: None where there are none.
         mean: whether the loss is the mean over steps, and so the function's, and not the sum.
-        budget: in bytes.
-        window: gradients do not pass the steps that are multiples of it; None for all to pass.
+        bounds: the budget, the window, where states are kept.
         bar: whether to show how far it is; None for where it takes long.
     """
 
@@ -64,8 +65,7 @@ class Stream:
     fn: Callable[..., Tensor]
     targets: Feed | None
     mean: bool
-    budget: int
-    window: int | None = None
+    bounds: Bounds
     bar: bool | None = None
 
 
@@ -94,7 +94,7 @@ def loss_of(stream: Stream) -> Result:
         schedules = work.schedules()
     loss = apply(_Loss, work, schedules, *tensors)
     longest = max(schedules.values(), key=lambda schedule: schedule.peak)
-    return Result(loss, work.last, stream.steps, Within.of(longest, stream.budget))
+    return Result(loss, work.last, stream.steps, Within.of(longest, stream.bounds.budget))
 
 
 class _Work:
@@ -116,7 +116,7 @@ class _Work:
 
     def schedules(self) -> dict[int, Schedule]:
         """Plan for each length of a range."""
-        lengths = {end - begin: (begin, end) for begin, end in windows(self.stream.steps, self.stream.window)}
+        lengths = {end - begin: (begin, end) for begin, end in windows(self.stream.steps, self.stream.bounds.window)}
         return {steps: self._schedule(*at) for steps, at in lengths.items()}
 
     def _schedule(self, begin: int, end: int) -> Schedule:
@@ -129,7 +129,7 @@ class _Work:
             return self.stream.costs(trial, lengths)
 
         try:
-            return planned(end - begin, self.stream.budget, costs)
+            return planned(end - begin, self.stream.bounds.budget, spilled(costs, self.stream.bounds.spill))
         except ValueError as error:
             raise ValueError(f"memo.scan: {error}") from None
 
@@ -151,15 +151,18 @@ class _Work:
         ways = 2 if self.asked else 1
         total = sum(
             (ways * (end - begin) + schedules[end - begin].ahead * self.asked)
-            for begin, end in windows(self.stream.steps, self.stream.window)
+            for begin, end in windows(self.stream.steps, self.stream.bounds.window)
         )
         carry = first
         with progress("scan.loss", total, self.stream.bar) as tick:
-            for begin, end in windows(self.stream.steps, self.stream.window):
+            for begin, end in windows(self.stream.steps, self.stream.bounds.window):
                 program = replace(self.program(begin, end), tick=tick)
                 # A window's first state is a constant, but the very first.
                 asked = replace(needs, carry=tuple(n and not begin for n in needs.carry))
-                interpreter = Interpreter(program, schedules[end - begin], asked if self.asked else _none(needs))
+                folder = self.stream.bounds.spill
+                spill = None if folder is None else Spill(folder)
+                asked = asked if self.asked else _none(needs)
+                interpreter = Interpreter(program, schedules[end - begin], asked, spill=spill)
                 behind = interpreter.forward(carry, weights)
                 if self.asked:
                     dcarry, dweights = interpreter.back(carry, weights, [None] * len(first))

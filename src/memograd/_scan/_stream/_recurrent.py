@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch import Tensor, nn
 
     from memograd._scan._stack import Stack
+    from memograd._scan._within import Bounds
 
 
 @dataclass(frozen=True)
@@ -29,8 +30,7 @@ class Asked:
     targets: Any
     fn: Callable[..., Tensor]
     reduction: str
-    budget: int
-    window: int | None
+    bounds: Bounds
     bar: bool | None
 
     def __post_init__(self) -> None:
@@ -98,7 +98,7 @@ def recurrent_loss(module: nn.RNNBase, stack: Stack, xs: Any, hx: Any, asked: As
     targets = asked.target_feed(source.steps, device, batch_first=module.batch_first)
     stream = Stream(
         pieces, costs, source.steps, first, pieces(0, 1).job.flat, shaped, asked.fn, targets,
-        asked.reduction == "mean", asked.budget, asked.window, asked.bar,
+        asked.reduction == "mean", asked.bounds, asked.bar,
     )  # fmt: skip
     return loss_of(stream), rows
 
