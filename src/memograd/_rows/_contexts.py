@@ -1,0 +1,78 @@
+"""States of a function whose rows are held: those that were asked for last, within so many bytes."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from dataclasses import dataclass
+from threading import RLock
+from typing import TYPE_CHECKING
+
+from memograd._rows._table import Table
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from memograd._key import Key
+    from memograd._rows._probe import Verdict
+    from memograd._rows._seam import Places
+    from memograd._rows._subject import Wrapped
+
+_MOST = 8
+
+
+@dataclass
+class Context:
+    """One state of the function and one kind of row.
+
+    Attributes:
+        places: where results are.
+        verdict: what was found out of the function in this state; None before something had to be computed.
+    """
+
+    places: Places
+    verdict: Verdict | None = None
+
+
+class Contexts:
+    """The contexts of one function."""
+
+    def __init__(
+        self, wrapped: Wrapped, max_bytes: int, behind: Callable[[Wrapped, Key, Places], Places] | None
+    ) -> None:
+        self._wrapped, self._max_bytes, self._behind = wrapped, max_bytes, behind
+        self._lock = RLock()
+        self._held: OrderedDict[Key, Context] = OrderedDict()
+
+    def of(self, key: Key) -> Context:
+        """Give the context of a key; a new one takes the place of those that were not asked for for the longest."""
+        with self._lock:
+            found = self._held.get(key)
+            if found is None:
+                found = self._held[key] = self._made(key)
+            self._held.move_to_end(key)
+            return found
+
+    def _made(self, key: Key) -> Context:
+        while self._held and (len(self._held) >= _MOST or self.nbytes > self._max_bytes // 2):
+            self._held.popitem(last=False)
+        table = Table(self._max_bytes - self.nbytes)
+        return Context(table if self._behind is None else self._behind(self._wrapped, key, table))
+
+    @property
+    def held(self) -> int:
+        """Rows in memory."""
+        with self._lock:
+            return sum(len(context.places) for context in self._held.values())
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes that they take."""
+        with self._lock:
+            return sum(context.places.nbytes for context in self._held.values())
+
+    def clear(self) -> None:
+        """Forget all rows, of states that are not held, too, as far as places can."""
+        with self._lock:
+            for context in self._held.values():
+                context.places.clear()
+            self._held.clear()

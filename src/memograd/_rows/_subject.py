@@ -1,0 +1,141 @@
+"""What is wrapped by `memo.rows`, and what it is at the moment: what the keys of all rows have in common."""
+
+from __future__ import annotations
+
+import inspect
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+from memograd._errors import NoIdentityError
+from memograd._rows._judge import is_graded, why_not
+from memograd._rows._structure import parse
+from memograd._subject import Subject
+from memograd.fingerprint._content import identify
+from memograd.fingerprint._digest import hash_of
+from memograd.fingerprint._form import Unidentified, Writing
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from memograd._key import Key
+    from memograd._rows._structure import Column, Parsed
+
+    Quick = Callable[[Any], bytes | None]
+
+
+def _call(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
+    return module(*args, **kwargs)
+
+
+def _shape(value: torch.Tensor) -> bytes:
+    return f"{value.dtype} {tuple(value.shape)} {value.device} {value.requires_grad}".encode()
+
+
+# How a module is written for what does not depend on the numbers in its weights: whether it mixes rows.
+_SHAPES = Writing(hash_of("xxh3"), aspects=True, holds=True)
+identify(torch.zeros(()), _SHAPES)  # what writes tensors comes first, and this in its place
+for _kind in (torch.Tensor, nn.Parameter):
+    _SHAPES.learn(_kind, lambda _: _shape)
+
+
+class Wrapped:
+    """A function or module in all its states.
+
+    Args:
+        f: the function or module.
+        name: as messages and keys have it.
+        version: what the user says the code is; None to look at the code.
+        digest: how bytes are digested.
+
+    Attributes:
+        module: f, where that is a module.
+    """
+
+    def __init__(self, f: Callable[..., Any], name: str, version: str | None, digest: str) -> None:
+        self.f = f
+        self.module = f if isinstance(f, nn.Module) else None
+        taker = f if self.module is None else _call
+        first = () if self.module is None else ("module",)
+        self.subject = Subject(taker, name, (*first, "rows", "constants"), version, digest=digest)
+        self.hash = hash_of(digest)
+
+    def modules(self) -> list[nn.Module]:
+        """List the modules that a call runs, as far as they are known."""
+        return [value for value in self._reached() if isinstance(value, nn.Module)]
+
+    def _reached(self) -> list[Any]:
+        if self.module is not None:
+            return [self.module]
+        self.subject.settle(plain=False)
+        return self.subject.reads()
+
+    def why_not(self) -> str:
+        """Say why calls are made plainly at present; nothing where nothing speaks against rows."""
+        return why_not(self.modules())
+
+    @property
+    def is_graded(self) -> bool:
+        """Whether a call now goes back to some weights, as far as they are known."""
+        return is_graded(self._reached())
+
+    def key(self, batch: Parsed, option: str) -> Key:
+        """Make the key of what all rows of a batch have in common. Raises `NoIdentityError`.
+
+        Args:
+            batch: what the function is called with.
+            option: how it is computed, where that decides its bits.
+        """
+        return self.subject.key((*self._own(), *self._common(batch, option)))
+
+    def signature(self, batch: Parsed, option: str) -> object:
+        """Say what the function is but for the numbers in its weights. Raises `NoIdentityError`."""
+        version = self.subject.settle(plain=False)
+        try:
+            return version, identify((*self._own(), *self._common(batch, option), *self.subject.reads()), _SHAPES)
+        except Unidentified as error:
+            raise NoIdentityError(f"{self.subject.name}(): {error.path} is {error.reason}") from error.__cause__
+
+    def state(self, copy: nn.Module | None = None) -> Key:
+        """Say what the function, or a copy of it, is by now. Raises `NoIdentityError`."""
+        own = self._own() if copy is None else (copy,)
+        return self.subject.key((*own, (), ()))
+
+    def _own(self) -> tuple[Any, ...]:
+        return () if self.module is None else (self.module,)
+
+    def _common(self, batch: Parsed, option: str) -> tuple[Any, ...]:
+        kinds = (tuple(column.spec for column in batch.columns), batch.outline, option)
+        return kinds, tuple(batch.constants)
+
+    def called_with(self, args: Sequence[Any], kwargs: Mapping[str, Any], dim: int, static: Sequence[object]) -> Parsed:
+        """Take apart what the function is called with. Raises `Unfit`."""
+        named = {str(place): value for place, value in enumerate(args)} | dict(kwargs)
+        return parse(named, dim, self._static(static))
+
+    def _static(self, static: Sequence[object]) -> set[str]:
+        """Name what is constant by place and by name: it may be passed as either."""
+        if not static:
+            return set()
+        places = {name: str(place) for place, name in enumerate(self._parameters)}
+        return {str(one) for one in static} | {places[one] for one in static if isinstance(one, str) and one in places}
+
+    @cached_property
+    def _parameters(self) -> list[str]:
+        try:
+            return list(inspect.signature(self.f if self.module is None else self.module.forward).parameters)
+        except (ValueError, TypeError):
+            return []
+
+    def runner(self, batch: Parsed, f: Callable[..., Any] | None = None) -> Callable[[Sequence[Column]], Any]:
+        """Give what calls f, or another in its place, on columns."""
+        called = self.f if f is None else f
+
+        def run(columns: Sequence[Column]) -> Any:
+            named = batch.value(columns)
+            args = [value for name, value in named.items() if name.isdigit()]
+            return called(*args, **{name: value for name, value in named.items() if not name.isdigit()})
+
+        return run

@@ -1,0 +1,73 @@
+"""What was found out of a function, for each of its states but for the numbers in its weights."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from threading import RLock
+from typing import TYPE_CHECKING
+
+from memograd._rows._probe import Verdict, copied
+from memograd._rows._structure import Unfit
+
+if TYPE_CHECKING:
+    from memograd._rows._counts import Counts
+    from memograd._rows._structure import Parsed
+    from memograd._rows._subject import Wrapped
+
+_MOST = 256
+_AGAIN = 2  # functions of which no copy can be tried are tried again after 1, 2, 4, 8, ... states of their weights
+
+
+class Verdicts:
+    """Tries a function once for each state, and remembers what was found."""
+
+    def __init__(self, wrapped: Wrapped, counts: Counts, dim: int, exact: str) -> None:
+        self._wrapped, self._counts = wrapped, counts
+        self._dim, self._exact = dim, exact
+        self._lock = RLock()
+        self._known: OrderedDict[object, Verdict | str] = OrderedDict()
+
+    def of(self, batch: Parsed, again: object = None) -> Verdict:
+        """Give what is known of calls like this one. Raises `Unfit` for what is no function of the row.
+
+        Args:
+            batch: what the function is called with.
+            again: of a function that is no module, a state of which something is to be known anew.
+        """
+        signature = self._wrapped.signature(batch, self._exact), again
+        with self._lock:
+            found = self._known.get(signature)
+            if found is None:
+                found = self._known[signature] = self._tried(batch)
+                while len(self._known) > _MOST:
+                    self._known.popitem(last=False)
+        if isinstance(found, str):
+            raise Unfit(found)
+        return found
+
+    def refute(self, reason: str) -> None:
+        """Note that the function is not what it was found to be, whatever its state."""
+        with self._lock:
+            for signature in self._known:
+                self._known[signature] = reason
+
+    def clear(self) -> None:
+        """Forget all of it."""
+        with self._lock:
+            self._known.clear()
+
+    def _tried(self, batch: Parsed) -> Verdict | str:
+        wrapped, bare = self._wrapped, batch._replace(columns=[])
+        try:
+            copy = None if wrapped.module is None else copied(wrapped.module)
+            before = wrapped.state(copy)
+            # Texts are padded to the longest of a batch, within the function: what that rounds is said.
+            rounding = self._exact == "rounding" or any(isinstance(c.data, list) for c in batch.columns)
+            verdict = Verdict(wrapped.runner(bare, copy), batch.columns, self._dim, rounding=rounding)
+            self._counts.probed(verdict.runs)
+            if wrapped.state(copy) != before:
+                return "it changes what it reads: a counter, a buffer, a list"
+        except Unfit as reason:
+            return str(reason)
+        verdict.goes_on_with(wrapped.runner(bare))
+        return verdict
