@@ -40,6 +40,7 @@ class Stored:
         always: ask the store where computing is quicker, too.
 
     Attributes:
+        frame: how results are put together; None before the first.
         anchor: of the class of sizes that rows were computed in; None where there are none.
     """
 
@@ -57,16 +58,8 @@ class Stored:
         self._hash, self._name, self._voice = wrapped.hash, wrapped.full_name, wrapped.voice
         self._always = always
         self.worth = Worth()
+        self.frame: Parsed | None = None
         self.anchor: int | None = self._anchor_there()
-
-    @property
-    def frame(self) -> Parsed | None:
-        """How results are put together; None before the first."""
-        return self._table.frame
-
-    @frame.setter
-    def frame(self, frame: Parsed | None) -> None:
-        self._table.frame = frame
 
     def __len__(self) -> int:
         return len(self._table)
