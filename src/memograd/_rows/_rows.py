@@ -21,8 +21,9 @@ from memograd._rows._classes import Piece
 from memograd._rows._compute import Computed, assembled, compute, spread_out
 from memograd._rows._contexts import Contexts
 from memograd._rows._counts import Counts
+from memograd._rows._probe import watched
 from memograd._rows._receipt import Receipt, RowsStats
-from memograd._rows._structure import Aside, Unfit
+from memograd._rows._structure import Answered, Aside, Unfit
 from memograd._rows._subject import Wrapped
 from memograd._rows._verdicts import Verdicts
 from memograd._share._rows import digests_of, groups_of, may_be_equal
@@ -82,6 +83,7 @@ class Rows:
         self.voice = self.wrapped.voice
         self.receipt: Receipt | None = None
         self.counts = Counts()
+        self._firsts: dict[object, str] = {}
         self.sharing, self.recalling = Account(always=options.always), Account(always=options.always)
         self.verdicts = Verdicts(self.wrapped, self.counts, options.dim, options.exact)
         self.contexts = Contexts(self.wrapped, options.max_bytes, behind)
@@ -113,8 +115,21 @@ class Rows:
             raise Aside("there are no rows")
         if torch.is_grad_enabled() and any(_requires_grad(column.data) for column in batch.columns):
             raise Unfit("its rows require grad: each has a gradient of its own, even where rows are equal")
+        self._check_first(batch, args, kwargs)
         call = _Call(self, batch, args, kwargs, account)
         return call.share() if graded else call.recall()
+
+    def _check_first(self, batch: Parsed, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
+        """Make the first call of a function plainly, to see what it does besides: no trial is to do that again."""
+        version = None if self.wrapped.module is not None else self.wrapped.subject.settle(plain=False)
+        if version is None or self._firsts.get(version) == "":
+            return
+        if version in self._firsts:
+            raise Unfit(self._firsts[version])
+        result, reason = watched(lambda: self.f(*args, **kwargs), batch.columns, self.wrapped.state)
+        self._firsts[version] = reason
+        if reason:
+            raise Answered(result, reason)
 
     def _plainly(self, args: Sequence[Any], kwargs: Mapping[str, Any], why: Exception) -> Any:
         reason = str(why)
@@ -124,7 +139,7 @@ class Rows:
             self.voice.tell(self.wrapped.subject.face, said)
         else:
             self.voice.refuse(self.wrapped.subject.face, said, once=reason)
-        return self.f(*args, **kwargs)
+        return why.result if isinstance(why, Answered) else self.f(*args, **kwargs)
 
     def _of_shared(self, s: Shared, kwargs: Mapping[str, Any]) -> Shared:
         """Call the function once per distinct value, without a look at what they hold."""
