@@ -9,7 +9,7 @@ from __future__ import annotations
 import copy
 import functools
 from types import CellType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import torch
 from torch import nn
@@ -19,6 +19,7 @@ from memograd._rows._structure import Unfit
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+_CALLED: frozenset[type] = frozenset({FunctionType, MethodType, functools.partial})
 _PART = 0.1  # of a weight's mean size: how far each number is moved
 
 
@@ -55,7 +56,7 @@ class _Copying:
         if isinstance(f, MethodType):
             return MethodType(f.__func__, self.of(f.__self__))
         if isinstance(f, functools.partial):
-            parts: Any = f
+            parts = cast("Any", f)
             keywords = {name: self.value(value) for name, value in parts.keywords.items()}
             return functools.partial(self.of(parts.func), *map(self.value, parts.args), **keywords)
         return self.function(f) if isinstance(f, FunctionType) else self.value(f)
@@ -80,8 +81,8 @@ class _Copying:
         """Copy what may hold weights: modules, and objects of classes of the user's."""
         if isinstance(value, nn.Module):
             return self.module(value)
-        if isinstance(value, (FunctionType, MethodType, functools.partial)) and _is_users(value):
-            return self.of(value)
+        if type(value) in _CALLED:
+            return self.of(value) if _is_users(value) else value
         if callable(value) and not isinstance(value, type) and hasattr(value, "__dict__") and _is_users(type(value)):
             held = copy.deepcopy(value, self.memo)
             self.made += [each for each in vars(held).values() if isinstance(each, nn.Module)]

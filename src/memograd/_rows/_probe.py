@@ -7,6 +7,7 @@ since most of what mixes rows (an average, attention without positions) does not
 
 from __future__ import annotations
 
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -64,6 +65,7 @@ class Verdict:
         self._many = [column.taken(range(min(rows, COMPANIONS))) for column in batch]
         self._sizes: dict[int, bool] = {}
         self._errors: dict[int, float] = {}
+        self._seconds: dict[int, float] = {}
         self.bits = not rounding
         self.anchor = self._settled(anchor_for(rows) if anchor is None else anchor)
         self._tries(self.anchor // 2 or 2)  # what divides by the number of rows is seen in no one size
@@ -92,6 +94,10 @@ class Verdict:
         """Give how far results of batches of these sizes are from those of the class; None where one was not tried."""
         found = [0.0 if self._is_tried(size) and self.member(size) else self._errors.get(size) for size in sizes]
         return None if None in found else max(error for error in found if error is not None)
+
+    def row_seconds(self, size: int) -> float | None:
+        """Give what a row took in a batch of this size; None where it was not tried."""
+        return self._seconds[size] / size if size in self._seconds else None
 
     def _is_tried(self, size: int) -> bool:
         """Tell whether a size is tried: those that come up in every step, and not each that comes up once."""
@@ -157,7 +163,7 @@ class Verdict:
     def _results(self, columns: Sequence[Column], size: int) -> Parsed:
         """Run the function on a batch. Raises `Unfit` where the result shows that rows are not by themselves."""
         self.runs += 1
-        result, reason = watched(lambda: self._run(columns), columns)
+        result, reason = watched(lambda: self._timed(columns, size), columns)
         if reason:
             raise Unfit(reason)
         found = parse(result, self._dim)
@@ -167,6 +173,12 @@ class Verdict:
         elif found.outline != self.frame.outline or constants_differ(found, self.frame):
             raise Unfit("its result is put together in another way each time")
         return found
+
+    def _timed(self, columns: Sequence[Column], size: int) -> Any:
+        began = perf_counter()
+        result = self._run(columns)
+        self._seconds[size] = min(perf_counter() - began, self._seconds.get(size, float("inf")))
+        return result
 
     def _check(self, found: Parsed, columns: Sequence[Column], size: int) -> None:
         if not found.columns:
