@@ -61,6 +61,6 @@ def _run(f: Callable[[Tensor], Tensor], module: nn.Module, pool: Tensor, size: i
 
 NOTHING = Figure(
     "rows that never repeat",
-    f"512 rows, 2,048 for the MLP, new in each call; after {BEFORE} calls, in which a wrapper finds out what it is worth",
+    f"512 rows, 2,048 for the MLP, new in each call; after {BEFORE} calls, in which a wrapper finds out",
     lines,
 )
