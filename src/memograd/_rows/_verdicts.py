@@ -49,6 +49,16 @@ class Verdicts:
             raise Unfit(found)
         return found
 
+    def expected(self, batch: Parsed) -> int:
+        """Give the name of the class of sizes that rows are to be computed in, before anything is tried."""
+        return 0 if self._rounds(batch) else self._wrapped.anchor(batch)
+
+    def _rounds(self, batch: Parsed) -> bool:
+        """Tell whether a row's bits may be others in other batches."""
+        # Texts are padded to the longest of a batch, within the function: a trial that saw no other bits, nor two
+        # lengths for which there are others, proves nothing.
+        return self._exact == "rounding" or any(isinstance(column.data, list) for column in batch.columns)
+
     def refute(self, reason: str) -> None:
         """Note that the function is not what it was found to be, whatever its state."""
         with self._lock:
@@ -61,14 +71,13 @@ class Verdicts:
             self._known.clear()
 
     def _tried(self, batch: Parsed, anchor: int | None) -> Verdict | str:
+        anchor = anchor or self._wrapped.anchor(batch)
         wrapped, bare = self._wrapped, batch._replace(columns=[])
         try:
             copy = copied(wrapped.f) if wrapped.is_whole else None
             before = wrapped.state(copy)
-            # Texts are padded to the longest of a batch, within the function: a trial that saw no other bits, nor two
-            # lengths for which there are others, proves nothing.
-            rounding = self._exact == "rounding" or any(isinstance(c.data, list) for c in batch.columns)
-            verdict = Verdict(wrapped.runner(bare, copy), batch.columns, self._dim, rounding=rounding, anchor=anchor)
+            rounding = self._rounds(batch)
+            verdict = Verdict(wrapped.runner(bare, copy), batch.columns, self._dim, anchor=anchor, rounding=rounding)
             self._counts.probed(verdict.runs)
             if wrapped.state(copy) != before:
                 return "it changes what it reads: a counter, a buffer, a list"
