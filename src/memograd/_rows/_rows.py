@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from memograd._ambient._streams import read_generators
 from memograd._ambient._torch import unusual
 from memograd._errors import NoIdentityError
 from memograd._rows._account import Account
@@ -106,6 +107,8 @@ class Rows:
         batch = self.wrapped.called_with(args, kwargs, self.options.dim, self.options.static)
         if not batch.size:
             raise Aside("there are no rows")
+        if read_generators([value for _, value in batch.constants]):
+            raise Unfit("it is given a generator, from which it may draw")
         if torch.is_grad_enabled() and any(_requires_grad(column.data) for column in batch.columns):
             raise Unfit("its rows require grad: each has a gradient of its own, even where rows are equal")
         self._check_first(batch, args, kwargs)

@@ -75,6 +75,7 @@ class Verdicts:
         wrapped, bare = self._wrapped, batch._replace(columns=[])
         try:
             copy = copied(wrapped.f) if wrapped.is_whole else None
+            wrapped.state(copy)  # a look at a copy may itself leave something there, once
             before = wrapped.state(copy)
             rounding = self._rounds(batch)
             verdict = Verdict(wrapped.runner(bare, copy), batch.columns, self._dim, anchor=anchor, rounding=rounding)
