@@ -79,7 +79,7 @@ class Rows:
         self.counts = Counts()
         self._firsts: dict[object, str] = {}
         self.sharing, self.recalling = Account(always=options.always), Account(always=options.always)
-        self.verdicts = Verdicts(self.wrapped, self.counts, options.dim, options.exact)
+        self.verdicts = Verdicts(self.wrapped, options.dim, options.exact)
         self.contexts = Contexts(self.wrapped, options.max_bytes, behind)
 
     def answer(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -164,7 +164,7 @@ class Rows:
         """Count what all calls did."""
         n, sharing, recalling = self.counts, self.sharing, self.recalling
         return RowsStats(
-            *(n.calls, n.plain, n.rows, n.hits, n.shared, n.computed, n.padded, n.probes),
+            *(n.calls, n.plain, n.rows, n.hits, n.shared, n.computed, n.padded, self.verdicts.runs),
             *(self.contexts.held, self.contexts.nbytes, recalling.on, sharing.on),
             *(sharing.saved + recalling.saved, sharing.spent + recalling.spent),
         )

@@ -11,7 +11,6 @@ from memograd._rows._probe import Verdict
 from memograd._rows._structure import Unfit
 
 if TYPE_CHECKING:
-    from memograd._rows._counts import Counts
     from memograd._rows._structure import Parsed
     from memograd._rows._subject import Wrapped
 
@@ -21,8 +20,8 @@ _MOST = 256
 class Verdicts:
     """Tries a function once for each state, and remembers what was found."""
 
-    def __init__(self, wrapped: Wrapped, counts: Counts, dim: int, exact: str) -> None:
-        self._wrapped, self._counts = wrapped, counts
+    def __init__(self, wrapped: Wrapped, dim: int, exact: str) -> None:
+        self._wrapped = wrapped
         self._dim, self._exact = dim, exact
         self._lock = RLock()
         self._known: OrderedDict[object, Verdict | str] = OrderedDict()
@@ -48,6 +47,12 @@ class Verdicts:
         if isinstance(found, str):
             raise Unfit(found)
         return found
+
+    @property
+    def runs(self) -> int:
+        """Count the calls in which something was found out."""
+        with self._lock:
+            return sum(found.runs for found in self._known.values() if isinstance(found, Verdict))
 
     def expected(self, batch: Parsed) -> int:
         """Give the name of the class of sizes that rows are to be computed in, before anything is tried."""
@@ -79,7 +84,6 @@ class Verdicts:
             before = wrapped.state(copy)
             rounding = self._rounds(batch)
             verdict = Verdict(wrapped.runner(bare, copy), batch.columns, self._dim, anchor=anchor, rounding=rounding)
-            self._counts.probed(verdict.runs)
             if wrapped.state(copy) != before:
                 return "it changes what it reads: a counter, a buffer, a list"
         except Unfit as reason:
