@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from memograd._call import Memoized
     from memograd._module import MemoModule
     from memograd._options import Along, How, Named
+    from memograd._rows._make import HowRows
+    from memograd._rows._module import RowsFunction, RowsModule
     from memograd._scan._cell._module import CellScan
     from memograd._scan._remember._book import Near
     from memograd._scan._remember._prefixes import Prefixes
@@ -304,6 +306,63 @@ class Memo:
             self._near = Near(getattr(self._results, "max_bytes", None))
         behind = getattr(self._results, "behind", None)
         return Prefixes(Book(self._near, behind, f"{self._salt}:{salt}" if salt else self._salt), exact)
+
+    @overload
+    def rows(self, f: _Module, **how: Unpack[HowRows]) -> RowsModule: ...
+    @overload
+    def rows(self, f: Callable[..., Any], **how: Unpack[HowRows]) -> RowsFunction: ...
+    @overload
+    def rows(self, f: None = None, **how: Unpack[HowRows]) -> Callable[[Callable[..., Any]], RowsFunction]: ...
+    def rows(self, f: Any = None, **how: Unpack[HowRows]) -> Any:
+        """Wrap a function of batches so that no row is computed twice: not within a batch, and not across calls.
+
+        Equal rows of a batch are computed once, and what comes back in backward is summed onto them, so that gradients
+        to weights are those of the plain program. Where nothing goes back to weights (they are frozen, or grad is off),
+        rows are remembered across calls, for what the function is at that moment: its code, weights, buffers, modes.
+
+        A row's bits depend neither on the batch that it is in nor on what is remembered: missing rows are computed in
+        sizes of batches that give a row the same bits, which are found by trying. What is no function of the row
+        (dropout and batch statistics in train mode, attention across rows, a loss of the batch) is found, too, and
+        then the call is the plain one; `receipt` says why.
+
+        Args:
+            f: a module or function that maps a batch to results per row: tensors, arrays, lists of texts, in tuples,
+                dictionaries and dataclasses, all equally long. Without it, a decorator with the options below.
+            dim: where tensors have their rows; those with fewer dimensions have them first.
+            static: arguments that are not per row, by name or place; what has no length is none anyway.
+            exact: `"bits"`: a row has the same bits in every batch; `"rounding"` computes rows in whatever batches.
+            store: keep rows elsewhere: in whatever `Memo` takes for a store.
+            name: as messages and the store's tables have it.
+            max_bytes: the most bytes to hold in memory, an int or "64MiB"; None for an eighth of the process's.
+            always: go on where it does not pay, too.
+            strict: raise for an argument without identity in place of computing plainly and warning once.
+            version: what the code is, in your words, in place of looking at it.
+
+        Returns:
+            A function, or a module over the same state, with `receipt`, `stats()`, `cache_clear()`, `forget(...)`.
+
+        Raises:
+            TypeError, ValueError: an option is not what it should be; the message says what to write.
+
+        Example:
+            >>> import torch
+            >>> from memograd import Memo
+            >>> backbone = torch.nn.Linear(8, 4).eval().requires_grad_(False)
+            >>> features = Memo().rows(backbone)
+            >>> x = torch.arange(40.0).reshape(5, 8)
+            >>> y = features(torch.cat([x, x[:3]]))
+            >>> features.receipt.rows, features.receipt.computed
+            (8, 5)
+            >>> torch.equal(features(x), y[:5]), features.receipt.hits
+            (True, 5)
+        """
+        from memograd._rows._make import maker
+
+        make = maker(how, self._results, self._lock, strict=self._strict, salt=self._salt)
+        if f is None:
+            return make
+        # Of a module that remembers its calls, rows are those of the module.
+        return make(f.__wrapped__ if _is_module(f) and hasattr(f, "__memograd__") else f)
 
 
 def _is_module(f: object) -> bool:

@@ -18,7 +18,7 @@ from torch.nn.utils.rnn import PackedSequence
 from memograd._share._arrays import off, on
 from memograd._share._checks import checked_integers, described
 from memograd._share._sums import spread
-from memograd._share._trie import Rows, Trie, build
+from memograd._share._trie import Rows, Trie, build, chains
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -126,6 +126,10 @@ class Shared:
         """
         out = _checked_rows(f(self.distinct), len(self.distinct))
         return Shared(out, self.trie, self.source, self.batch_first)
+
+    def apart(self) -> Shared:
+        """Give the same rows with nothing shared: a value for every position, for what draws for each by itself."""
+        return Shared(self._positions(), chains(self.trie.rows), None, self.batch_first)
 
     def dense(self, padding_value: float = 0.0, total_length: int | None = None) -> Tensor:
         """Give the plain layout: (B, T, ...), or (T, B, ...) where not ``batch_first``.

@@ -1,0 +1,106 @@
+"""What may be asked for of `memo.rows`, checked, and the wrappers that are made so."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import partial
+from typing import TYPE_CHECKING, Any, TypedDict, cast
+
+from torch import nn
+
+from memograd._far import Far
+from memograd._options import Options, bytes_of
+from memograd._place import place
+from memograd._rows._module import RowsFunction, RowsModule, rows_module
+from memograd._rows._rows import Rows, RowsOptions
+from memograd._rows._stored import Stored
+from memograd._subject import digest_for
+from memograd.store._limit import memory_limit
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+    from threading import RLock
+
+    from memograd._key import Key
+    from memograd._options import Named
+    from memograd._rows._seam import Places
+    from memograd._rows._subject import Wrapped
+    from memograd._rows._table import Table
+    from memograd.store import Store
+
+EXACT = ("bits", "rounding")
+
+
+class HowRows(TypedDict, total=False):
+    """What may be asked for, by keyword. `Memo.rows` says what each is."""
+
+    dim: int
+    static: str | int | Sequence[str | int]
+    exact: str
+    store: Named | None
+    name: str | None
+    max_bytes: int | str | None
+    always: bool
+    strict: bool
+    version: str | None
+
+
+def maker(
+    how: Mapping[str, Any], results: Any, lock: RLock, *, strict: bool, salt: str
+) -> Callable[[Any], RowsModule | RowsFunction]:
+    """Give what wraps functions and modules. Raises `TypeError` and `ValueError`, saying what to write."""
+    store = how.get("store")
+    named = results if store is None else place("memo.rows", store, None, lock)
+    behind = getattr(named, "behind", None)
+    options = options_of(how, strict=strict, salt=salt)._replace(digest=digest_for(behind))
+    return partial(_wrapped, partial(_made, options, how.get("name") or "", behind))
+
+
+def options_of(how: Mapping[str, Any], *, strict: bool, salt: str) -> RowsOptions:
+    """Check what is asked for. Raises as `maker`."""
+    unknown = sorted(how.keys() - HowRows.__annotations__.keys())
+    if unknown:
+        known = ", ".join(HowRows.__annotations__)
+        raise TypeError(f"memo.rows() got {unknown[0]}={how[unknown[0]]!r}, expected one of the options {known}")
+    exact, dim, version = how.get("exact", "bits"), how.get("dim", 0), how.get("version")
+    if exact not in EXACT:
+        raise ValueError(f"memo.rows() got exact={exact!r}, expected 'bits' or 'rounding'")
+    if type(dim) is not int or dim < 0:
+        raise ValueError(f"memo.rows() got dim={dim!r}, expected the dimension of the rows, from 0 on; write dim=1")
+    if version is not None and not isinstance(version, str):
+        raise TypeError(f"memo.rows() got version={version!r}, expected a str; write version={str(version)!r}")
+    most = how.get("max_bytes")
+    most = memory_limit() // 8 if most is None else bytes_of("memo.rows", "max_bytes", most)
+    always, strict = bool(how.get("always", False)), bool(how.get("strict", strict))
+    return RowsOptions(dim, _static(how.get("static", ())), exact, always, strict, most, version, salt=salt)
+
+
+def _static(static: object) -> tuple[str | int, ...]:
+    listed = [static] if isinstance(static, (str, int)) else static
+    if isinstance(listed, Sequence) and all(isinstance(one, (str, int)) for one in cast("Sequence[object]", listed)):
+        return tuple(cast("Sequence[str | int]", listed))
+    raise TypeError(f"memo.rows() got static={static!r}, expected names or places of arguments; write static=('mask',)")
+
+
+def _made(options: RowsOptions, name: str, store: Store | None, f: Any) -> Rows:
+    return Rows(f, options, name, None if store is None else partial(_behind, store, options))
+
+
+def _behind(store: Store, options: RowsOptions, wrapped: Wrapped, key: Key, table: Table) -> Places:
+    """Put a store behind the rows of a context; where its key is one of this process alone, there is none."""
+    far = Far(wrapped.subject, store, Options(salt=options.salt), wrapped.voice)
+    digest = far.digest(key)
+    if digest is None:
+        far.say_unkeyed(key)
+        return table
+    return Stored(table, store, digest, wrapped, options.dim, always=options.always)
+
+
+def _wrapped(make: Callable[[Any], Rows], f: Any) -> RowsModule | RowsFunction:
+    if isinstance(f, (RowsModule, RowsFunction)):
+        f = f.__wrapped__
+    if isinstance(f, nn.Module):
+        return rows_module(f, make)
+    if not callable(f) or isinstance(f, type):
+        raise TypeError(f"memo.rows() got {f!r}, expected a module or function of batches; write memo.rows(model)")
+    return RowsFunction(f, make)

@@ -1,0 +1,94 @@
+"""What was found out of a function, for each of its states but for the numbers in its weights."""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from threading import RLock
+from typing import TYPE_CHECKING
+
+from memograd._rows._copies import copied
+from memograd._rows._probe import Verdict
+from memograd._rows._structure import Unfit
+
+if TYPE_CHECKING:
+    from memograd._rows._structure import Parsed
+    from memograd._rows._subject import Wrapped
+
+_MOST = 256
+
+
+class Verdicts:
+    """Tries a function once for each state, and remembers what was found."""
+
+    def __init__(self, wrapped: Wrapped, dim: int, exact: str) -> None:
+        self._wrapped = wrapped
+        self._dim, self._exact = dim, exact
+        self._lock = RLock()
+        self._known: OrderedDict[object, Verdict | str] = OrderedDict()
+
+    def of(self, batch: Parsed, anchor: int | None = None, state: object = None) -> Verdict:
+        """Give what is known of calls like this one. Raises `Unfit` for what is no function of the row.
+
+        Args:
+            batch: what the function is called with.
+            anchor: of the class of sizes that rows are to be computed in; None for any.
+            state: of a function that cannot be copied with all its weights, what it is to the last number; None where
+                that changes in every step.
+        """
+        signature = self._wrapped.signature(batch, self._exact), anchor, self._wrapped.is_whole or state
+        if not signature[2]:
+            raise Unfit("it reaches weights that cannot be copied to be tried; wrap the module that has them")
+        with self._lock:
+            found = self._known.get(signature)
+            if found is None:
+                found = self._known[signature] = self._tried(batch, anchor or None)
+                while len(self._known) > _MOST:
+                    self._known.popitem(last=False)
+        if isinstance(found, str):
+            raise Unfit(found)
+        return found
+
+    @property
+    def runs(self) -> int:
+        """Count the calls in which something was found out."""
+        with self._lock:
+            return sum(found.runs for found in self._known.values() if isinstance(found, Verdict))
+
+    def expected(self, batch: Parsed) -> int:
+        """Give the name of the class of sizes that rows are to be computed in, before anything is tried."""
+        return 0 if self._rounds(batch) else self._wrapped.anchor(batch)
+
+    def _rounds(self, batch: Parsed) -> bool:
+        """Tell whether a row's bits may be others in other batches."""
+        # Texts are padded to the longest of a batch, within the function: a trial that saw no other bits, nor two
+        # lengths for which there are others, proves nothing.
+        return self._exact == "rounding" or any(isinstance(column.data, list) for column in batch.columns)
+
+    def refute(self, reason: str) -> None:
+        """Note that the function is not what it was found to be, whatever its state."""
+        with self._lock:
+            for signature in self._known:
+                self._known[signature] = reason
+
+    def clear(self) -> None:
+        """Forget all of it."""
+        with self._lock:
+            self._known.clear()
+
+    def _tried(self, batch: Parsed, anchor: int | None) -> Verdict | str:
+        anchor = anchor or self._wrapped.anchor(batch)
+        wrapped, bare = self._wrapped, batch._replace(columns=[])
+        try:
+            copy = copied(wrapped.f) if wrapped.is_whole else None
+            wrapped.state(copy)  # a look at a copy may itself leave something there, once
+            before = wrapped.state(copy)
+            rounding = self._rounds(batch)
+            verdict = Verdict(wrapped.runner(bare, copy), batch.columns, self._dim, anchor=anchor, rounding=rounding)
+            if wrapped.state(copy) != before:
+                return "it changes what it reads: a counter, a buffer, a list"
+        except Unfit as reason:
+            return str(reason)
+        finally:
+            wrapped.let_go()
+        verdict.goes_on_with(wrapped.runner(bare))
+        return verdict
