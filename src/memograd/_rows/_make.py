@@ -10,6 +10,7 @@ from torch import nn
 
 from memograd._options import bytes_of
 from memograd._place import place
+from memograd._rows._frozen import FrozenRows
 from memograd._rows._module import RowsFunction, RowsModule, rows_module
 from memograd._rows._rows import Rows, RowsOptions
 from memograd._subject import digest_for
@@ -36,6 +37,7 @@ class HowRows(TypedDict, total=False):
     always: bool
     strict: bool
     version: str | None
+    frozen: bool
 
 
 def maker(
@@ -46,7 +48,8 @@ def maker(
     named = results if store is None else place("memo.rows", store, None, lock)
     behind = getattr(named, "behind", None)
     options = options_of(how, strict=strict, salt=salt)._replace(digest=digest_for(behind))
-    return partial(_wrapped, partial(_made, options, how.get("name") or "", behind))
+    made = _frozen if how.get("frozen") else _made
+    return partial(_wrapped, partial(made, options, how.get("name") or "", behind))
 
 
 def options_of(how: Mapping[str, Any], *, strict: bool, salt: str) -> RowsOptions:
@@ -80,7 +83,13 @@ def _made(options: RowsOptions, name: str, behind: Any, f: Any) -> Rows:
     return Rows(f, options, name)
 
 
-def _wrapped(make: Callable[[Any], Rows], f: Any) -> RowsModule | RowsFunction:
+def _frozen(options: RowsOptions, name: str, behind: Any, f: Any) -> FrozenRows:
+    if isinstance(f, nn.Module):
+        return FrozenRows(f, partial(_made, options, name or type(f).__name__, behind))
+    raise TypeError(f"memo.rows() got frozen=True for {f!r}, which is no module; write memo.rows(model, frozen=True)")
+
+
+def _wrapped(make: Callable[[Any], Any], f: Any) -> RowsModule | RowsFunction:
     if isinstance(f, (RowsModule, RowsFunction)):
         f = f.__wrapped__
     if isinstance(f, nn.Module):

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
     Make = Callable[[Any], Rows]
 
-NAMES = ("receipt", "stats", "cache_clear", "forget")
+NAMES = ("receipt", "stats", "cache_clear", "forget", "frozen_part")
 
 
 class RowsModule(nn.Module):

@@ -95,11 +95,11 @@ class Rows:
         try:
             return self._answered(args, kwargs)
         except Unfit as reason:
-            return self._plainly(args, kwargs, reason)
+            return self.plainly(args, kwargs, reason)
         except NoIdentityError as error:
             if self.options.strict:
                 raise
-            return self._plainly(args, kwargs, error)
+            return self.plainly(args, kwargs, error)
 
     def _answered(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         graded = self.wrapped.is_graded
@@ -116,7 +116,8 @@ class Rows:
         call = _Call(self, batch, args, kwargs, account)
         return call.share() if graded else call.recall()
 
-    def _plainly(self, args: Sequence[Any], kwargs: Mapping[str, Any], why: Exception) -> Any:
+    def plainly(self, args: Sequence[Any], kwargs: Mapping[str, Any], why: Exception) -> Any:
+        """Call the function as it is, and say why."""
         reason = str(why)
         self.note(Receipt(0, 0, 0, 0, 0, 1, "plain", "bits", 0.0, reason))
         said = f"{self.name}(): {reason}. The batch is computed plainly"
