@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from memograd._key import Key
     from memograd._rows._probe import Verdict
     from memograd._rows._seam import Places
+    from memograd._rows._structure import Parsed
     from memograd._rows._subject import Wrapped
+    from memograd._rows._verdicts import Verdicts
 
 _MOST = 8
 
@@ -32,12 +34,17 @@ class Context:
     places: Places
     verdict: Verdict | None = None
 
+    def judged(self, verdicts: Verdicts, batch: Parsed) -> Verdict:
+        """Find out of the function what is not known yet. Raises `Unfit`."""
+        self.verdict = verdicts.of(batch, self.places.anchor)
+        return self.verdict
+
 
 class Contexts:
     """The contexts of one function."""
 
     def __init__(
-        self, wrapped: Wrapped, max_bytes: int, behind: Callable[[Wrapped, Key, Places], Places] | None
+        self, wrapped: Wrapped, max_bytes: int, behind: Callable[[Wrapped, Key, Table], Places] | None
     ) -> None:
         self._wrapped, self._max_bytes, self._behind = wrapped, max_bytes, behind
         self._lock = RLock()

@@ -8,11 +8,13 @@ from typing import TYPE_CHECKING, Any, TypedDict, cast
 
 from torch import nn
 
-from memograd._options import bytes_of
+from memograd._far import Far
+from memograd._options import Options, bytes_of
 from memograd._place import place
 from memograd._rows._frozen import FrozenRows
 from memograd._rows._module import RowsFunction, RowsModule, rows_module
 from memograd._rows._rows import Rows, RowsOptions
+from memograd._rows._stored import Stored
 from memograd._subject import digest_for
 from memograd.store._limit import memory_limit
 
@@ -20,7 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from threading import RLock
 
+    from memograd._key import Key
     from memograd._options import Named
+    from memograd._rows._seam import Places
+    from memograd._rows._subject import Wrapped
+    from memograd._rows._table import Table
+    from memograd.store import Store
 
 EXACT = ("bits", "rounding")
 
@@ -78,9 +85,18 @@ def _static(static: object) -> tuple[str | int, ...]:
     raise TypeError(f"memo.rows() got static={static!r}, expected names or places of arguments; write static=('mask',)")
 
 
-def _made(options: RowsOptions, name: str, behind: Any, f: Any) -> Rows:
-    del behind  # rows are in memory alone as yet
-    return Rows(f, options, name)
+def _made(options: RowsOptions, name: str, store: Store | None, f: Any) -> Rows:
+    return Rows(f, options, name, None if store is None else partial(_behind, store, options))
+
+
+def _behind(store: Store, options: RowsOptions, wrapped: Wrapped, key: Key, table: Table) -> Places:
+    """Put a store behind the rows of a context; where its key is one of this process alone, there is none."""
+    far = Far(wrapped.subject, store, Options(salt=options.salt), wrapped.voice)
+    digest = far.digest(key)
+    if digest is None:
+        far.say_unkeyed(key)
+        return table
+    return Stored(table, store, digest, wrapped, options.dim, always=options.always)
 
 
 def _frozen(options: RowsOptions, name: str, behind: Any, f: Any) -> FrozenRows:

@@ -69,6 +69,11 @@ class Verdict:
         self.bits = not rounding
         self.anchor = self._settled(anchor_for(rows) if anchor is None else anchor)
 
+    @property
+    def name(self) -> int:
+        """What the class of sizes is called: its anchor, 0 where a row has no bits of its own."""
+        return self.anchor if self.bits else 0
+
     def goes_on_with(self, run: Run) -> None:
         """Try sizes of batches on another function that is the same but for its numbers."""
         self._run = run

@@ -27,7 +27,6 @@ from memograd._rows._subject import Wrapped
 from memograd._rows._verdicts import Verdicts
 from memograd._share._rows import digests_of, groups_of, may_be_equal
 from memograd._share._shared import Shared
-from memograd._voice import Voice
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -36,6 +35,7 @@ if TYPE_CHECKING:
     from memograd._rows._probe import Verdict
     from memograd._rows._seam import Places
     from memograd._rows._structure import Parsed
+    from memograd._rows._table import Table
     from memograd._share._trie import Ints
 
 T = TypeVar("T")
@@ -74,12 +74,12 @@ class Rows:
         f: Callable[..., Any],
         options: RowsOptions,
         name: str = "",
-        behind: Callable[[Wrapped, Key, Places], Places] | None = None,
+        behind: Callable[[Wrapped, Key, Table], Places] | None = None,
     ) -> None:
         self.f, self.options = f, options
         self.name = name or getattr(f, "__name__", type(f).__name__)
         self.wrapped = Wrapped(f, self.name, options.version, options.digest)
-        self.voice = Voice(self.wrapped.subject.face)
+        self.voice = self.wrapped.voice
         self.receipt: Receipt | None = None
         self.counts = Counts()
         self.sharing, self.recalling = Account(always=options.always), Account(always=options.always)
@@ -231,14 +231,17 @@ class _Call:
             self.account.tell(perf_counter() - self.began, 0.0, self.size)
             self.receipt("recall", context.verdict, self.size, None, None, "all rows are known")
             return self.laid_out(places.frame, leaves)
-        verdict = context.verdict = context.verdict or self.apart(lambda: rows.verdicts.of(self.batch))
+        verdict = context.verdict or self.apart(lambda: context.judged(rows.verdicts, self.batch))
+        if verdict.name != places.anchor:
+            places.settle(verdict.name)
+            found = places.find(names)
         at: Ints = (~found.here).nonzero()[0]
         first, group = groups_of([names[int(k)] for k in at])
         done = self.computed(verdict, at[first], share=False)
         places.frame = verdict.frame
         new = [names[int(k)] for k in at[first]]
         graded = any(leaf.requires_grad for leaf in done.leaves)
-        taken = 0 if graded else places.put(new, done.leaves)
+        taken = 0 if graded else places.put(new, done.leaves, done.seconds / len(new))
         again = places.find(names) if taken == len(new) else None
         leaves = again.gather() if again is not None and again.here.all() else None
         if leaves is None:

@@ -30,16 +30,28 @@ class Places(Protocol):
 
     Attributes:
         frame: how results are put together, with no rows in it; None before the first.
+        anchor: of the class of sizes that rows were computed in, where that is known from elsewhere; None where not.
     """
 
     frame: Parsed | None
+    anchor: int | None
+
+    def settle(self, anchor: int) -> None:
+        """Say in which class of sizes rows are computed from now on: rows of others are none of these."""
+        ...
 
     def find(self, names: Sequence[bytes]) -> Found:
         """Look rows up by their names (digests); one may be asked for more than once."""
         ...
 
-    def put(self, names: Sequence[bytes], leaves: Sequence[Tensor]) -> int:
-        """Keep rows: for each column of the result a tensor (rows, ...); count those that were taken."""
+    def put(self, names: Sequence[bytes], leaves: Sequence[Tensor], seconds: float = 0.0) -> int:
+        """Keep rows, all of them different; count those that are at hand from now on.
+
+        Args:
+            names: their digests.
+            leaves: for each column of the result a tensor (rows, ...).
+            seconds: what each took to compute.
+        """
         ...
 
     def drop(self, name: bytes) -> bool:

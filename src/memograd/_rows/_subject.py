@@ -12,7 +12,8 @@ from torch import nn
 from memograd._errors import NoIdentityError
 from memograd._rows._judge import is_graded, why_not
 from memograd._rows._structure import parse
-from memograd._subject import Subject
+from memograd._subject import Subject, full_name
+from memograd._voice import Voice
 from memograd.fingerprint._content import identify
 from memograd.fingerprint._digest import hash_of
 from memograd.fingerprint._form import Unidentified, Writing
@@ -52,6 +53,9 @@ class Wrapped:
 
     Attributes:
         module: f, where that is a module.
+        hash: digests bytes.
+        voice: says what is not remembered.
+        full_name: with its module; the class of a module.
     """
 
     def __init__(self, f: Callable[..., Any], name: str, version: str | None, digest: str) -> None:
@@ -61,6 +65,8 @@ class Wrapped:
         first = () if self.module is None else ("module",)
         self.subject = Subject(taker, name, (*first, "rows", "constants"), version, digest=digest)
         self.hash = hash_of(digest)
+        self.voice = Voice(self.subject.face)
+        self.full_name = name if self.module is not None else full_name(f)
 
     def modules(self) -> list[nn.Module]:
         """List the modules that a call runs, as far as they are known."""

@@ -32,11 +32,13 @@ class Table:
 
     Attributes:
         frame: how results are put together; None before the first.
+        anchor: of the class of sizes that rows are computed in.
     """
 
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.frame: Parsed | None = None
+        self.anchor: int | None = None
         self._lock = Lock()
         self._begin()
 
@@ -71,8 +73,15 @@ class Table:
         # Memory that rows are added to elsewhere meanwhile: those that are found do not change.
         return Found(here, lambda: [block.index_select(0, _index(at, block)) for block in blocks])
 
-    def put(self, names: Sequence[bytes], leaves: Sequence[Tensor]) -> int:
+    def settle(self, anchor: int) -> None:
+        """Take note of the class of sizes that rows are computed in; those of another are none of these."""
+        if self.anchor not in {None, anchor}:
+            self.clear()
+        self.anchor = anchor
+
+    def put(self, names: Sequence[bytes], leaves: Sequence[Tensor], seconds: float = 0.0) -> int:
         """Keep rows, all of them different; count those that were taken."""
+        del seconds
         with self._lock, torch.no_grad():
             new = [k for k, name in enumerate(names) if name not in self._slots]
             taken = new[: self._makes_room(len(new), leaves)]

@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     from memograd._rows._subject import Wrapped
 
 _MOST = 256
-_AGAIN = 2  # functions of which no copy can be tried are tried again after 1, 2, 4, 8, ... states of their weights
 
 
 class Verdicts:
@@ -27,18 +26,18 @@ class Verdicts:
         self._lock = RLock()
         self._known: OrderedDict[object, Verdict | str] = OrderedDict()
 
-    def of(self, batch: Parsed, again: object = None) -> Verdict:
+    def of(self, batch: Parsed, anchor: int | None = None) -> Verdict:
         """Give what is known of calls like this one. Raises `Unfit` for what is no function of the row.
 
         Args:
             batch: what the function is called with.
-            again: of a function that is no module, a state of which something is to be known anew.
+            anchor: of the class of sizes that rows are to be computed in; None for any.
         """
-        signature = self._wrapped.signature(batch, self._exact), again
+        signature = self._wrapped.signature(batch, self._exact), anchor
         with self._lock:
             found = self._known.get(signature)
             if found is None:
-                found = self._known[signature] = self._tried(batch)
+                found = self._known[signature] = self._tried(batch, anchor or None)
                 while len(self._known) > _MOST:
                     self._known.popitem(last=False)
         if isinstance(found, str):
@@ -56,14 +55,14 @@ class Verdicts:
         with self._lock:
             self._known.clear()
 
-    def _tried(self, batch: Parsed) -> Verdict | str:
+    def _tried(self, batch: Parsed, anchor: int | None) -> Verdict | str:
         wrapped, bare = self._wrapped, batch._replace(columns=[])
         try:
             copy = None if wrapped.module is None else copied(wrapped.module)
             before = wrapped.state(copy)
             # Texts are padded to the longest of a batch, within the function: what that rounds is said.
             rounding = self._exact == "rounding" or any(isinstance(c.data, list) for c in batch.columns)
-            verdict = Verdict(wrapped.runner(bare, copy), batch.columns, self._dim, rounding=rounding)
+            verdict = Verdict(wrapped.runner(bare, copy), batch.columns, self._dim, rounding=rounding, anchor=anchor)
             self._counts.probed(verdict.runs)
             if wrapped.state(copy) != before:
                 return "it changes what it reads: a counter, a buffer, a list"
