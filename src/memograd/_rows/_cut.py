@@ -237,8 +237,8 @@ def _values(pattern: Any) -> Iterator[str]:
         yield pattern.name
     elif isinstance(pattern, slice):
         yield from _values((pattern.start, pattern.stop, pattern.step))
-    elif isinstance(pattern, (tuple, list, dict)):
-        inner = cast("Any", pattern)
-        parts: Any = inner.values() if isinstance(inner, dict) else inner
-        for each in parts:
+    elif isinstance(pattern, dict):
+        yield from _values(list(cast("dict[Any, Any]", pattern).values()))
+    elif isinstance(pattern, (tuple, list)):
+        for each in cast("list[Any]", pattern):
             yield from _values(each)

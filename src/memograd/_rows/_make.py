@@ -12,6 +12,7 @@ from memograd._far import Far
 from memograd._options import Options, bytes_of
 from memograd._place import place
 from memograd._rows._frozen import FrozenRows
+from memograd._rows._indexed import IndexedRows, dataset_of, folder_of
 from memograd._rows._module import RowsFunction, RowsModule, rows_module
 from memograd._rows._rows import Rows, RowsOptions
 from memograd._rows._stored import Stored
@@ -20,10 +21,12 @@ from memograd.store._limit import memory_limit
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from pathlib import Path
     from threading import RLock
 
     from memograd._key import Key
     from memograd._options import Named
+    from memograd._rows._indexed import Dataset, Front
     from memograd._rows._seam import Places
     from memograd._rows._subject import Wrapped
     from memograd._rows._table import Table
@@ -45,6 +48,8 @@ class HowRows(TypedDict, total=False):
     strict: bool
     version: str | None
     frozen: bool
+    dataset: str | None
+    count: int | None
 
 
 def maker(
@@ -55,8 +60,11 @@ def maker(
     named = results if store is None else place("memo.rows", store, None, lock)
     behind = getattr(named, "behind", None)
     options = options_of(how, strict=strict, salt=salt)._replace(digest=digest_for(behind))
-    made = _frozen if how.get("frozen") else _made
-    return partial(_wrapped, partial(made, options, how.get("name") or "", behind))
+    made = partial(_frozen if how.get("frozen") else _made, options, how.get("name") or "", behind)
+    dataset = dataset_of(how.get("dataset"), how.get("count"))
+    if dataset is not None:
+        made = partial(_indexed, made, dataset, folder_of(behind), options)
+    return partial(_wrapped, made)
 
 
 def options_of(how: Mapping[str, Any], *, strict: bool, salt: str) -> RowsOptions:
@@ -85,24 +93,40 @@ def _static(static: object) -> tuple[str | int, ...]:
     raise TypeError(f"memo.rows() got static={static!r}, expected names or places of arguments; write static=('mask',)")
 
 
-def _made(options: RowsOptions, name: str, store: Store | None, f: Any) -> Rows:
-    return Rows(f, options, name, None if store is None else partial(_behind, store, options))
+def _made(options: RowsOptions, name: str, store: Store | None, f: Any, front: Front | None = None) -> Rows:
+    behind = None if store is None and front is None else partial(_behind, store, options, front)
+    return Rows(f, options, name, behind)
 
 
-def _behind(store: Store, options: RowsOptions, wrapped: Wrapped, key: Key, table: Table) -> Places:
-    """Put a store behind the rows of a context; where its key is one of this process alone, there is none."""
+def _behind(
+    store: Store | None, options: RowsOptions, front: Front | None, wrapped: Wrapped, key: Key, table: Table
+) -> Places:
+    """Put a store behind the rows of a context, unless its key is one of this process alone; and what is in front."""
+    places, digest = (table, None) if store is None else _stored(store, options, wrapped, key, table)
+    return places if front is None else front(wrapped, digest, places)
+
+
+def _stored(
+    store: Store, options: RowsOptions, wrapped: Wrapped, key: Key, table: Table
+) -> tuple[Places, bytes | None]:
     far = Far(wrapped.subject, store, Options(salt=options.salt), wrapped.voice)
     digest = far.digest(key)
     if digest is None:
         far.say_unkeyed(key)
-        return table
-    return Stored(table, store, digest, wrapped, options.dim, always=options.always)
+        return table, None
+    return Stored(table, store, digest, wrapped, options.dim, always=options.always), digest
 
 
-def _frozen(options: RowsOptions, name: str, behind: Any, f: Any) -> FrozenRows:
+def _frozen(options: RowsOptions, name: str, behind: Any, f: Any, front: Front | None = None) -> FrozenRows:
     if isinstance(f, nn.Module):
-        return FrozenRows(f, partial(_made, options, name or type(f).__name__, behind))
+        return FrozenRows(f, partial(_made, options, name or type(f).__name__, behind, front=front))
     raise TypeError(f"memo.rows() got frozen=True for {f!r}, which is no module; write memo.rows(model, frozen=True)")
+
+
+def _indexed(
+    make: Callable[..., Rows | FrozenRows], dataset: Dataset, folder: Path | None, options: RowsOptions, f: Any
+) -> IndexedRows:
+    return IndexedRows(lambda front: make(f, front=front), dataset, folder, options.dim, options.max_bytes)
 
 
 def _wrapped(make: Callable[[Any], Any], f: Any) -> RowsModule | RowsFunction:
