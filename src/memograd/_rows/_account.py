@@ -64,7 +64,8 @@ class Account:
         Returns:
             Whether this was one too many.
         """
-        saved = spared * self.row
+        # A row that nobody has computed here yet is taken for worth what it costs.
+        saved = spared * self.row if self.row else spent * (spared > 0)
         if self._first:  # imports what it needs
             self._first = False
             spent = 0.0

@@ -39,7 +39,9 @@ def _made_up(column: Column, turn: int) -> Column:
     order = torch.randperm(len(flat), generator=numbers).to(flat.device)
     flat = flat.index_select(0, order)
     if flat.is_floating_point() and flat.dtype.itemsize > 1:
-        scale = torch.empty(len(data)).uniform_(0.5, 2.0, generator=numbers).to(flat)
+        scale = torch.empty(len(data)).uniform_(0.5, 2.0, generator=numbers)
+        scale[-1:] *= 50  # for what looks at the greatest number, or limits it
+        scale = scale.to(flat)
         return column._replace(data=flat.view(data.shape) * scale.view(-1, *[1] * (data.dim() - 1)))
     return column._replace(data=flat.view(data.shape))
 

@@ -27,16 +27,18 @@ class Context:
     """One state of the function and one kind of row.
 
     Attributes:
+        key: what the keys of all its rows have in common.
         places: where results are.
         verdict: what was found out of the function in this state; None before something had to be computed.
     """
 
+    key: Key
     places: Places
     verdict: Verdict | None = None
 
     def judged(self, verdicts: Verdicts, batch: Parsed) -> Verdict:
         """Find out of the function what is not known yet. Raises `Unfit`."""
-        self.verdict = verdicts.of(batch, self.places.anchor)
+        self.verdict = verdicts.of(batch, self.places.anchor, self.key)
         return self.verdict
 
 
@@ -63,7 +65,7 @@ class Contexts:
         while self._held and (len(self._held) >= _MOST or self.nbytes > self._max_bytes // 2):
             self._held.popitem(last=False)
         table = Table(self._max_bytes - self.nbytes)
-        return Context(table if self._behind is None else self._behind(self._wrapped, key, table))
+        return Context(key, table if self._behind is None else self._behind(self._wrapped, key, table))
 
     @property
     def held(self) -> int:

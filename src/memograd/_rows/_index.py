@@ -11,7 +11,7 @@ import os
 import shutil
 from contextlib import contextmanager
 from functools import partial
-from threading import local
+from threading import Lock, local
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -98,6 +98,7 @@ class ByIndex:
     def __init__(self, inner: Places, home: Home, moment: Moment, voice: Voice) -> None:
         self._inner, self._home, self._folder = inner, home, home.folder
         self._moment, self._voice = moment, voice
+        self._lock = Lock()
         self._columns: list[Array] = []
         self._names: Array | None = None
         self.anchor: int | None = inner.anchor
@@ -131,8 +132,9 @@ class ByIndex:
         self._inner.frame = self.frame
         if self._moment.at is None:
             return self._inner.put(names, leaves, seconds)
-        if self._names is None:
-            self._tried("make", self._make)
+        with self._lock:
+            if self._names is None:
+                self._tried("make", self._make)
         if self._names is None or not names:
             return 0
         self._tried("put into", lambda: self._put(names, leaves))

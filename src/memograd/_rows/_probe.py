@@ -2,17 +2,16 @@
 
 It is run on some rows of the batch at hand among companions that are made up, in more than one place: whatever else
 stands in a batch, and wherever a row stands, its bits are to be the same. A permutation of a batch would prove nothing,
-since most of what mixes rows (an average, attention without positions) does not mind one. Modules are run as copies,
-in which weights that are all zero are not, so that a path that is closed by them at first is seen.
+since most of what mixes rows (an average, attention without positions) does not mind one.
 """
 
 from __future__ import annotations
 
-import copy
+from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from memograd._ambient._streams import read_streams, set_streams
 from memograd._rows._classes import Piece, anchor_for, anchors_after, ladder, planned
@@ -66,8 +65,10 @@ class Verdict:
         self._many = [column.taken(range(min(rows, COMPANIONS))) for column in batch]
         self._sizes: dict[int, bool] = {}
         self._errors: dict[int, float] = {}
+        self._seconds: dict[int, float] = {}
         self.bits = not rounding
         self.anchor = self._settled(anchor_for(rows) if anchor is None else anchor)
+        self._tries(self.anchor // 2 or 2)  # what divides by the number of rows is seen in no one size
 
     @property
     def name(self) -> int:
@@ -84,7 +85,7 @@ class Verdict:
 
     def member(self, size: int) -> bool:
         """Tell whether a row has the bits of the class in batches of this size; tried when it is asked for first."""
-        if self.bits and size not in self._sizes and len(self._sizes) < SIZES:
+        if size not in self._sizes and len(self._sizes) < SIZES:
             self._odd += ladder(size) != size
             self._tries(size)
         return self.bits and self._sizes.get(size, False)
@@ -93,6 +94,10 @@ class Verdict:
         """Give how far results of batches of these sizes are from those of the class; None where one was not tried."""
         found = [0.0 if self._is_tried(size) and self.member(size) else self._errors.get(size) for size in sizes]
         return None if None in found else max(error for error in found if error is not None)
+
+    def row_seconds(self, size: int) -> float | None:
+        """Give what a row took in a batch of this size; None where it was not tried."""
+        return self._seconds[size] / size if size in self._seconds else None
 
     def _is_tried(self, size: int) -> bool:
         """Tell whether a size is tried: those that come up in every step, and not each that comes up once."""
@@ -127,7 +132,9 @@ class Verdict:
         reference, tried = self._called(self.anchor, 0), self._called(size, 2)
         count = min(len(each.columns[0].data) for each in (tried, reference))
         known, found = _first(reference, count), _first(tried, count)
-        self._errors[size] = difference(found, known)
+        apart = self._errors[size] = difference(found, known)
+        if apart > _rounding_of(known):
+            raise Unfit(f"a row's result depends on how many rows there are, by {apart:.1g} of it")
         self._sizes[size] = self._alike(known, found) and self._in_all_places(size, known)
 
     def _alike(self, one: Parsed, other: Parsed) -> bool:
@@ -156,7 +163,9 @@ class Verdict:
     def _results(self, columns: Sequence[Column], size: int) -> Parsed:
         """Run the function on a batch. Raises `Unfit` where the result shows that rows are not by themselves."""
         self.runs += 1
-        result = watched(self._run, columns)
+        result, reason = watched(lambda: self._timed(columns, size), columns)
+        if reason:
+            raise Unfit(reason)
         found = parse(result, self._dim)
         self._check(found, columns, size)
         if not hasattr(self, "frame"):
@@ -164,6 +173,12 @@ class Verdict:
         elif found.outline != self.frame.outline or constants_differ(found, self.frame):
             raise Unfit("its result is put together in another way each time")
         return found
+
+    def _timed(self, columns: Sequence[Column], size: int) -> Any:
+        began = perf_counter()
+        result = self._run(columns)
+        self._seconds[size] = min(perf_counter() - began, self._seconds.get(size, float("inf")))
+        return result
 
     def _check(self, found: Parsed, columns: Sequence[Column], size: int) -> None:
         if not found.columns:
@@ -175,8 +190,14 @@ class Verdict:
             )
         if not all(isinstance(column.data, Tensor) for column in found.columns):
             raise Unfit("its result has texts, which are not kept")
+        if not any(_says_something(column.data) for column in found.columns):
+            raise Unfit("its result on trial has no number that is finite")
         if alias(found.columns, columns):
             raise Unfit("its result is, or has, a part of its arguments")
+
+
+def _says_something(data: object) -> bool:
+    return isinstance(data, Tensor) and (not data.numel() or bool(data.detach().isfinite().any()))
 
 
 def _first(parsed: Parsed, rows: int) -> Parsed:
@@ -189,35 +210,29 @@ def _rounding_of(reference: Parsed) -> float:
     return max([_ROUNDING, *(8 * torch.finfo(kind).eps for kind in kinds if kind.is_floating_point)])
 
 
-def watched(run: Run, columns: Sequence[Column]) -> Any:
-    """Call a function. Raises `Unfit` where it draws from a random stream, or writes into its arguments."""
-    streams = read_streams()
-    before = _contents(columns)
-    result = run(columns)
+def watched(
+    call: Callable[[], Any], columns: Sequence[Column], state: Callable[[], object] | None = None
+) -> tuple[Any, str]:
+    """Make a call; give what it gives, and what it did besides: nothing where it is a function of its arguments.
+
+    Args:
+        call: makes it.
+        columns: the arguments' rows.
+        state: tells what the function is. Without it the call is a trial, and no stream is left where it drew from it.
+    """
+    streams, contents = read_streams(), _contents(columns)
+    before = None if state is None else state()
+    result = call()
     if read_streams() != streams:
-        set_streams(streams)
-        raise Unfit("it draws from a random stream")
-    if _contents(columns) != before:
-        raise Unfit("it writes into its arguments")
-    return result
+        if state is None:
+            set_streams(streams)
+        return result, "it draws from a random stream"
+    if _contents(columns) != contents:
+        return result, "it writes into its arguments"
+    if state is not None and state() != before:
+        return result, "it changes what it reads: a counter, a buffer, a list"
+    return result, ""
 
 
 def _contents(columns: Sequence[Column]) -> list[bytes]:
     return digests_of([column.data for column in columns], bytes)
-
-
-def copied(module: nn.Module) -> nn.Module:
-    """Copy a module to try it, with small numbers in place of weights that are zero. Raises `Unfit`."""
-    try:
-        made = copy.deepcopy(module)
-    except Exception as error:
-        raise Unfit(f"it cannot be copied to be tried: {error}") from error
-    numbers = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for p in made.parameters():
-            if p.is_floating_point() and not p.is_meta:
-                zero = p == 0
-                if bool(zero.any()):
-                    noise = torch.empty(p.shape).uniform_(0.01, 0.1, generator=numbers).to(p)
-                    p.copy_(torch.where(zero, noise, p))
-    return made

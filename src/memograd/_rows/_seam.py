@@ -30,10 +30,12 @@ class Places(Protocol):
 
     Attributes:
         frame: how results are put together, with no rows in it; None before the first.
+        lasting: whether rows outlive the process.
         anchor: of the class of sizes that rows were computed in, where that is known from elsewhere; None where not.
     """
 
     frame: Parsed | None
+    lasting: bool
     anchor: int | None
 
     def settle(self, anchor: int) -> None:

@@ -57,6 +57,7 @@ class Stored:
         self._table, self._store, self._context, self._dim = table, store, context, dim
         self._hash, self._name, self._voice = wrapped.hash, wrapped.full_name, wrapped.voice
         self._always = always
+        self.lasting = store.lasting
         self.worth = Worth()
         self.frame: Parsed | None = None
         self.anchor: int | None = self._anchor_there()

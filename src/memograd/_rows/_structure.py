@@ -30,6 +30,14 @@ class Aside(Unfit):
     """A call that is made plainly without anything being amiss: there is nothing to gain."""
 
 
+class Answered(Unfit):
+    """A call that was made already, and showed that it is to be made plainly."""
+
+    def __init__(self, result: Any, reason: str) -> None:
+        super().__init__(reason)
+        self.result = result
+
+
 class Column(NamedTuple):
     """What has a row for each of the batch.
 

@@ -10,8 +10,11 @@ import torch
 from torch import nn
 
 from memograd._errors import NoIdentityError
+from memograd._key import Key, is_log
+from memograd._replay._trees import is_plain
+from memograd._rows._copies import copied
 from memograd._rows._judge import is_graded, why_not
-from memograd._rows._structure import parse
+from memograd._rows._structure import Unfit, parse
 from memograd._subject import Subject, full_name
 from memograd._voice import Voice
 from memograd.fingerprint._content import identify
@@ -21,7 +24,6 @@ from memograd.fingerprint._form import Unidentified, Writing
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from memograd._key import Key
     from memograd._rows._structure import Column, Parsed
 
     Quick = Callable[[Any], bytes | None]
@@ -29,6 +31,15 @@ if TYPE_CHECKING:
 
 def _call(module: nn.Module, /, *args: Any, **kwargs: Any) -> Any:
     return module(*args, **kwargs)
+
+
+def _weights(value: Any) -> set[int]:
+    """Tell tensors of a value apart by identity; what cannot be looked into has itself."""
+    if isinstance(value, nn.Module):
+        return set(map(id, value.parameters()))
+    if isinstance(value, torch.Tensor):
+        return {id(value)} if value.requires_grad else set()
+    return set() if is_plain(value) or is_log(value) else {id(value)}
 
 
 def _shape(value: torch.Tensor) -> bytes:
@@ -65,6 +76,8 @@ class Wrapped:
         first = () if self.module is None else ("module",)
         self.subject = Subject(taker, name, (*first, "rows", "constants"), version, digest=digest)
         self.hash = hash_of(digest)
+        self._copy: Subject | None = None
+        self._whole: tuple[object, bool] | None = None
         self.voice = Voice(self.subject.face)
         self.full_name = name if self.module is not None else full_name(f)
 
@@ -104,10 +117,37 @@ class Wrapped:
         except Unidentified as error:
             raise NoIdentityError(f"{self.subject.name}(): {error.path} is {error.reason}") from error.__cause__
 
-    def state(self, copy: nn.Module | None = None) -> Key:
+    def state(self, copy: Any = None) -> Key:
         """Say what the function, or a copy of it, is by now. Raises `NoIdentityError`."""
-        own = self._own() if copy is None else (copy,)
-        return self.subject.key((*own, (), ()))
+        if copy is None or self.module is None:
+            subject = self.subject if copy is None else self._subject_of(copy)
+            return Key(subject.key((*self._own(), (), ()))[1:])
+        return Key(self.subject.key((copy, (), ()))[1:])
+
+    def _subject_of(self, copy: Any) -> Subject:
+        found = self._copy
+        if found is None or found.f is not copy:
+            found = self._copy = Subject(copy, self.subject.name, self.subject.parameters, self.subject.stated)
+        return found
+
+    @property
+    def is_whole(self) -> bool:
+        """Whether a copy for trials has weights of its own, all of them."""
+        if self.module is not None:
+            return True
+        version = self.subject.settle(plain=False)
+        if self._whole is None or self._whole[0] is not version:
+            self._whole = version, self._copies_all()
+        return self._whole[1]
+
+    def _copies_all(self) -> bool:
+        try:
+            copy = Subject(copied(self.f), self.subject.name, self.subject.parameters, self.subject.stated)
+            copy.settle(plain=False)
+        except (Unfit, NoIdentityError):
+            return False
+        ours, theirs = (list(map(_weights, each.reads())) for each in (self.subject, copy))
+        return self.subject.stated is None and not set().union(*ours) & set().union(*theirs)
 
     def _own(self) -> tuple[Any, ...]:
         return () if self.module is None else (self.module,)

@@ -35,6 +35,8 @@ class Table:
         anchor: of the class of sizes that rows are computed in.
     """
 
+    lasting = False
+
     def __init__(self, max_bytes: int) -> None:
         self.max_bytes = max_bytes
         self.frame: Parsed | None = None

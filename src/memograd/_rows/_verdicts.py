@@ -6,7 +6,8 @@ from collections import OrderedDict
 from threading import RLock
 from typing import TYPE_CHECKING
 
-from memograd._rows._probe import Verdict, copied
+from memograd._rows._copies import copied
+from memograd._rows._probe import Verdict
 from memograd._rows._structure import Unfit
 
 if TYPE_CHECKING:
@@ -26,14 +27,18 @@ class Verdicts:
         self._lock = RLock()
         self._known: OrderedDict[object, Verdict | str] = OrderedDict()
 
-    def of(self, batch: Parsed, anchor: int | None = None) -> Verdict:
+    def of(self, batch: Parsed, anchor: int | None = None, state: object = None) -> Verdict:
         """Give what is known of calls like this one. Raises `Unfit` for what is no function of the row.
 
         Args:
             batch: what the function is called with.
             anchor: of the class of sizes that rows are to be computed in; None for any.
+            state: of a function that cannot be copied with all its weights, what it is to the last number; None where
+                that changes in every step.
         """
-        signature = self._wrapped.signature(batch, self._exact), anchor
+        signature = self._wrapped.signature(batch, self._exact), anchor, self._wrapped.is_whole or state
+        if not signature[2]:
+            raise Unfit("it reaches weights that cannot be copied to be tried; wrap the module that has them")
         with self._lock:
             found = self._known.get(signature)
             if found is None:
@@ -58,7 +63,7 @@ class Verdicts:
     def _tried(self, batch: Parsed, anchor: int | None) -> Verdict | str:
         wrapped, bare = self._wrapped, batch._replace(columns=[])
         try:
-            copy = None if wrapped.module is None else copied(wrapped.module)
+            copy = copied(wrapped.f) if wrapped.is_whole else None
             before = wrapped.state(copy)
             # Texts are padded to the longest of a batch, within the function: what that rounds is said.
             rounding = self._exact == "rounding" or any(isinstance(c.data, list) for c in batch.columns)
