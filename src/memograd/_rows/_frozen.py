@@ -87,7 +87,7 @@ class FrozenRows:
         bound = self._bound(args, kwargs)
         parts = "its arguments do not fit" if bound is None else self._parts(bound)
         if isinstance(parts, str):
-            return self.whole.plainly(args, kwargs, Unfit(parts))
+            return self.whole._plainly(args, kwargs, Unfit(parts))  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
         assert bound is not None
         self._now = parts
         middle = parts.rows.answer([bound[name] for name in parts.cut.takes], {})

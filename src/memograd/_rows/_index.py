@@ -93,11 +93,13 @@ class ByIndex:
     Attributes:
         frame: how results are put together; None before the first.
         anchor: of the class of sizes that rows were computed in; None where there are none.
+        lasting: whether rows outlive the process.
     """
 
     def __init__(self, inner: Places, home: Home, moment: Moment, voice: Voice) -> None:
         self._inner, self._home, self._folder = inner, home, home.folder
         self._moment, self._voice = moment, voice
+        self.lasting = inner.lasting or home.folder is not None
         self._lock = Lock()
         self._columns: list[Array] = []
         self._names: Array | None = None

@@ -90,11 +90,11 @@ class Rows:
         try:
             return self._answered(args, kwargs)
         except Unfit as reason:
-            return self.plainly(args, kwargs, reason)
+            return self._plainly(args, kwargs, reason)
         except NoIdentityError as error:
             if self.options.strict:
                 raise
-            return self.plainly(args, kwargs, error)
+            return self._plainly(args, kwargs, error)
 
     def _answered(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         graded = self.wrapped.is_graded
@@ -112,10 +112,6 @@ class Rows:
         call = Call(self, batch, args, kwargs, account)
         return call.share() if graded else call.recall()
 
-<<<<<<< HEAD
-    def plainly(self, args: Sequence[Any], kwargs: Mapping[str, Any], why: Exception) -> Any:
-        """Call the function as it is, and say why."""
-=======
     def _check_first(self, batch: Parsed, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
         """Make the first call of a function plainly, to see what it does besides: no trial is to do that again."""
         version = None if self.wrapped.module is not None else self.wrapped.subject.settle(plain=False)
@@ -129,7 +125,6 @@ class Rows:
             raise Answered(result, reason)
 
     def _plainly(self, args: Sequence[Any], kwargs: Mapping[str, Any], why: Exception) -> Any:
->>>>>>> rows
         reason = str(why)
         self.note(Receipt(0, 0, 0, 0, 0, 1, "plain", "bits", 0.0, reason))
         said = f"{self.name}(): {reason}. The batch is computed plainly"
