@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from memograd._replay._trees import is_plain
+from memograd._share._rows import bits_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -21,12 +22,7 @@ def same_bits(one: object, other: object) -> bool:
         return one == other
     if one.shape != other.shape or one.dtype != other.dtype or one.device != other.device:
         return False
-    return not one.numel() or torch.equal(_bytes(one), _bytes(other))
-
-
-def _bytes(tensor: Tensor) -> Tensor:
-    flat = tensor.detach().resolve_conj().resolve_neg().contiguous().flatten()
-    return (torch.view_as_real(flat).flatten() if flat.is_complex() else flat).view(torch.uint8)
+    return not one.numel() or torch.equal(bits_of(one), bits_of(other))
 
 
 def difference(found: Parsed, reference: Parsed) -> float:

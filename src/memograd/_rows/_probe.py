@@ -148,6 +148,8 @@ class Verdict:
         at = at if len(set(at)) == tested else list(range(tested))
         own = [column.taken(range(tested)) for column in self._rows]
         found = self._tried(own, size, at, turn)
+        if not any(_says_something(column.data) for column in found.columns):
+            raise Unfit("its result on trial has no number that is finite")
         return found._replace(columns=[column.taken(at) for column in found.columns])
 
     def _tried(self, own: Sequence[Column], size: int, at: list[int], turn: int) -> Parsed:
@@ -190,8 +192,6 @@ class Verdict:
             )
         if not all(isinstance(column.data, Tensor) for column in found.columns):
             raise Unfit("its result has texts, which are not kept")
-        if not any(_says_something(column.data) for column in found.columns):
-            raise Unfit("its result on trial has no number that is finite")
         if alias(found.columns, columns):
             raise Unfit("its result is, or has, a part of its arguments")
 

@@ -153,8 +153,9 @@ class Wrapped:
         return () if self.module is None else (self.module,)
 
     def _common(self, batch: Parsed, option: str) -> tuple[Any, ...]:
-        kinds = (tuple(column.spec for column in batch.columns), batch.outline, option)
-        return kinds, tuple(batch.constants)
+        # One text, of plain values: it is written in no time.
+        kinds = repr((tuple(column.spec for column in batch.columns), batch.outline, option))
+        return kinds, tuple(batch.constants) or None
 
     def called_with(self, args: Sequence[Any], kwargs: Mapping[str, Any], dim: int, static: Sequence[object]) -> Parsed:
         """Take apart what the function is called with. Raises `Unfit`."""

@@ -87,6 +87,8 @@ class Table:
         with self._lock, torch.no_grad():
             new = [k for k, name in enumerate(names) if name not in self._slots]
             taken = new[: self._makes_room(len(new), leaves)]
+            if not taken:
+                return 0
             first = len(self._slots)
             for block, leaf in zip(self._blocks, leaves, strict=True):
                 rows = leaf if len(taken) == len(names) else leaf.index_select(0, _index(np.array(taken, int), leaf))

@@ -96,13 +96,17 @@ def _bytes_of(column: Tensor | Sequence[str]) -> Any:
     """Give the bytes of each row: an array (rows, bytes), or a list."""
     if not isinstance(column, Tensor):
         return [text.encode("utf-8", "surrogatepass") for text in column]
-    rows = column.detach().resolve_conj().resolve_neg().contiguous()
-    rows = rows.view(len(rows), rows[0].numel() if len(rows) else 0)
-    if rows.is_complex():
-        rows = torch.view_as_real(rows).flatten(1)
-    if not rows.numel():
+    if not column.numel():
         return np.zeros((len(column), 0), np.uint8)
-    return host(rows.view(torch.uint8))
+    return host(bits_of(column).view(len(column), -1))
+
+
+def bits_of(tensor: Tensor) -> Tensor:
+    """Give the bytes of a tensor, one after the other in the order of its elements."""
+    flat = tensor.detach().resolve_conj().resolve_neg().contiguous().view(-1)
+    flat = torch.view_as_real(flat).view(-1) if flat.is_complex() else flat
+    # Of one element alone the stride may be anything.
+    return (flat if flat.stride(0) == 1 else flat.clone(memory_format=torch.contiguous_format)).view(torch.uint8)
 
 
 def host(tensor: Tensor) -> Any:
