@@ -84,15 +84,29 @@ class FrozenRows:
         self._now = None
         if is_frozen(self.model):
             return self.whole.answer(args, kwargs)
-        bound = self._bound(args, kwargs)
-        parts = "its arguments do not fit" if bound is None else self._parts(bound)
+        parts, bound = self._asked(args, kwargs)
         if isinstance(parts, str):
             return self.whole._plainly(args, kwargs, Unfit(parts))  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
-        assert bound is not None
         self._now = parts
         middle = parts.rows.answer([bound[name] for name in parts.cut.takes], {})
         crossing = (middle,) if parts.cut.crosses == 1 else middle
         return parts.cut.rest(*crossing, *(bound[name] for name in parts.cut.needs))
+
+    def remember(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Receipt | None:
+        """Compute and keep the rows of a batch that are not there; the rest of the model is not run."""
+        self._now = None
+        if is_frozen(self.model):
+            return self.whole.remember(args, kwargs)
+        parts, bound = self._asked(args, kwargs)
+        if isinstance(parts, str):
+            raise ValueError(f"{self.whole.name}.fill(): no row is remembered: {parts}")  # noqa: TRY004
+        self._now = parts
+        return parts.rows.remember([bound[name] for name in parts.cut.takes], {})
+
+    def _asked(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[_Parts | str, dict[str, Any]]:
+        """Give the parts of the model, or why there are none, and what is asked of it."""
+        bound = self._bound(args, kwargs)
+        return ("its arguments do not fit", {}) if bound is None else (self._parts(bound), bound)
 
     @property
     def frozen_part(self) -> FrozenPart | None:
@@ -112,24 +126,24 @@ class FrozenRows:
 
     def stats(self) -> RowsStats:
         """Count what all calls did."""
-        return RowsStats(*map(_together, zip(*(rows.stats() for rows in self._all()), strict=True)))
+        return RowsStats(*map(_together, zip(*(rows.stats() for rows in self.all()), strict=True)))
 
     def cache_clear(self) -> None:
         """Forget every row and begin to count anew."""
-        for rows in self._all():
+        for rows in self.all():
             rows.cache_clear()
 
     def forget(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
         """Forget the rows of a batch, for the model as it is now; count those that were there."""
         if is_frozen(self.model):
             return self.whole.forget(args, kwargs)
-        bound = self._bound(args, kwargs)
-        parts = "" if bound is None else self._parts(bound)
-        if bound is None or isinstance(parts, str):
+        parts, bound = self._asked(args, kwargs)
+        if isinstance(parts, str):
             return 0
         return parts.rows.forget([bound[name] for name in parts.cut.takes], {})
 
-    def _all(self) -> list[Rows]:
+    def all(self) -> list[Rows]:
+        """List what remembers rows: of the whole model, and of its parts in each of its states."""
         with self._lock:
             return [self.whole, *(parts.rows for parts in self._known.values() if not isinstance(parts, str))]
 

@@ -105,6 +105,12 @@ class IndexedRows:
         with self._moment.of(at):
             return self.rows.answer(args, rest)
 
+    def remember(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Receipt | None:
+        """Compute and keep the rows of a batch that are not there."""
+        at, rest = self._split(kwargs)
+        with self._moment.of(at):
+            return self.rows.remember(args, rest)
+
     def forget(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
         """Forget the rows of a batch, for the function as it is now; count those that were there."""
         at, rest = self._split(kwargs)

@@ -15,6 +15,7 @@ from memograd._rows._frozen import FrozenRows
 from memograd._rows._indexed import IndexedRows, dataset_of, folder_of
 from memograd._rows._module import RowsFunction, RowsModule, rows_module
 from memograd._rows._rows import Rows, RowsOptions
+from memograd._rows._served import ServedRows
 from memograd._rows._stored import Stored
 from memograd._subject import digest_for
 from memograd.store._limit import memory_limit
@@ -50,6 +51,7 @@ class HowRows(TypedDict, total=False):
     frozen: bool
     dataset: str | None
     count: int | None
+    per_worker: bool
 
 
 def maker(
@@ -64,7 +66,7 @@ def maker(
     dataset = dataset_of(how.get("dataset"), how.get("count"))
     if dataset is not None:
         made = partial(_indexed, made, dataset, folder_of(behind), options)
-    return partial(_wrapped, made)
+    return partial(_wrapped, partial(_served, made, how.get("name") or "", bool(how.get("per_worker"))))
 
 
 def options_of(how: Mapping[str, Any], *, strict: bool, salt: str) -> RowsOptions:
@@ -127,6 +129,11 @@ def _indexed(
     make: Callable[..., Rows | FrozenRows], dataset: Dataset, folder: Path | None, options: RowsOptions, f: Any
 ) -> IndexedRows:
     return IndexedRows(lambda front: make(f, front=front), dataset, folder, options.dim, options.max_bytes)
+
+
+def _served(make: Callable[[Any], Any], name: str, apart: bool, f: Any) -> ServedRows:
+    name = name or getattr(f, "__name__", type(f).__name__)
+    return ServedRows(make(f), name, f if isinstance(f, nn.Module) else None, apart=apart)
 
 
 def _wrapped(make: Callable[[Any], Any], f: Any) -> RowsModule | RowsFunction:
