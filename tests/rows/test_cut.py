@@ -189,3 +189,21 @@ def test_parts_hold_the_very_same_weights() -> None:
     assert found.prefix.get_parameter("skip.weight") is model.skip.weight
     assert found.rest.get_parameter("head.weight") is model.head.weight
     assert found.prefix.mean is model.mean
+
+
+class Masked(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.backbone, self.head = linear(4, 4), linear(4, 2, trained=True)
+
+    def forward(self, x, mask):
+        y = self.head(self.backbone(x * mask.unsqueeze(-1)))
+        return y * mask.unsqueeze(-1).to(y.dtype)
+
+
+def test_what_is_made_of_arguments_alone_is_made_where_it_is_needed() -> None:
+    bound = {"x": X, "mask": torch.ones(6)}
+    found = cut(Masked(), bound)
+    assert (found.crosses, found.takes, found.needs) == (1, ("x", "mask"), ("mask",))
+    plain, parts = halves(Masked(), **bound)
+    assert torch.equal(plain, parts)

@@ -36,7 +36,7 @@ def test_a_dataset_that_is_filled_is_known(named, kind) -> None:
     if not isinstance(kind(x), DataLoader):
         y = features(x, **({"index": range(COUNT)} if named else {}))
         assert features.receipt.hits == COUNT
-        assert torch.equal(y, features.__wrapped__(x))
+        assert torch.allclose(y, features.__wrapped__(x))
 
 
 def test_the_frozen_part_of_a_model_is_filled_and_the_rest_is_not_run() -> None:
@@ -93,8 +93,7 @@ from memograd import Memo
 
 class Slow(nn.Linear):
     def forward(self, input):
-        if len(input) == 8:
-            time.sleep(0.02)
+        time.sleep(0.05)
         return super().forward(input)
 
 torch.manual_seed(0)
@@ -106,7 +105,7 @@ print("begun", flush=True)
 done = f.fill(x, batch_size=8, progress=False)
 print(done.samples, done.known, done.computed, flush=True)
 y = f(x, **({"index": range(800)} if named else {}))
-print(torch.equal(y, torch.cat([m(part) for part in x.split(8)])))
+print(torch.allclose(y, torch.cat([m(part) for part in x.split(80)])))
 """
 
 

@@ -20,7 +20,7 @@ from memograd._rows._judge import why_not
 from memograd._rows._part import Part, Step, Value
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Collection, Iterable, Iterator, Mapping
 
     from memograd._rows._follow import Course
 
@@ -104,18 +104,19 @@ def _is_whole(module: nn.Module) -> bool:
 
 
 class _Colours:
-    """Which steps are frozen: they depend on the arguments and on frozen weights alone.
+    """Which steps are frozen: what they depend on is the arguments, frozen modules and frozen weights.
 
     Attributes:
-        frozen: names of steps that give tensors.
-        shapes: names of steps that say only what shape or type something has, which both sides may ask.
+        frozen: names of steps that depend on modules or weights.
+        shared: names of steps that both sides may take: what shape something has, and what is made of the arguments
+            without a module (a mask in another type), which is no result that would be worth keeping.
         until: the first step that is not frozen, and why.
     """
 
     def __init__(self, model: nn.Module, course: Course, draws: Collection[str]) -> None:
         self.model, self.course, self.draws = model, course, draws
-        self.frozen: set[str] = set(course.takes)
-        self.shapes: set[str] = set()
+        self.frozen: set[str] = set()
+        self.shared: set[str] = set(course.takes)
         self.until = ""
         self._made_by = {step.name: step for step in course.steps}
         self._uses = list(_values([(step.args, step.kwargs) for step in course.steps])) + list(_values(course.gives))
@@ -124,14 +125,15 @@ class _Colours:
 
     def _see(self, step: Step) -> None:
         inputs = set(_values((step.args, step.kwargs)))
-        if inputs and _asks_shape(step, inputs <= self.shapes):
-            self.shapes |= {step.name} if inputs <= self.frozen | self.shapes else set()
-        elif inputs <= self.frozen | self.shapes:
-            reason = self._why_not(step)
-            if reason:
-                self.until = self.until or reason
-            else:
-                self.frozen.add(step.name)
+        if not inputs <= self.frozen | self.shared:
+            return
+        reason = self._why_not(step)
+        if reason:
+            self.until = self.until or reason
+        elif step.op != "module" and inputs and (inputs <= self.shared or _asks_shape(step)):
+            self.shared.add(step.name)
+        else:
+            self.frozen.add(step.name)
 
     def _why_not(self, step: Step) -> str:
         """Say why a step is not frozen although all that it takes is."""
@@ -178,12 +180,9 @@ class _Colours:
         return made.op == "function" and made.target in (operator.add, operator.mul, operator.iadd, torch.add)
 
 
-def _asks_shape(step: Step, of_shapes: bool) -> bool:
-    if step.op == "method":
-        return step.target in _SHAPE_METHODS or of_shapes
-    if step.target is getattr:
-        return step.args[1] in _SHAPE_NAMES
-    return step.op == "function" and of_shapes
+def _asks_shape(step: Step) -> bool:
+    """Tell whether a step asks a tensor for what it is but for its numbers."""
+    return step.target in _SHAPE_METHODS or (step.target is getattr and step.args[1] in _SHAPE_NAMES)
 
 
 def _writes(step: Step) -> bool:
@@ -200,23 +199,14 @@ def _writes(step: Step) -> bool:
 
 def _sides(course: Course, colours: _Colours) -> tuple[list[Step], list[Step], list[str]]:
     """Give the steps of the frozen side, those of the other, and what goes from one to the other."""
-    frozen = colours.frozen - set(course.takes)
-    live = [step for step in course.steps if step.name not in frozen | colours.shapes]
-    rest = _with_shapes(course, colours, {*_used(live), *_values(course.gives)}, live)
-    wanted = {*_used(rest), *_values(course.gives)}
-    crossing = [step.name for step in course.steps if step.name in frozen and step.name in wanted]
-    prefix = _leading_to(course, set(crossing))
-    return prefix, rest, crossing
-
-
-def _with_shapes(course: Course, colours: _Colours, wanted: set[str], live: Sequence[Step]) -> list[Step]:
-    """Give live steps with those that say what shapes they need."""
-    needed = set(wanted)
+    live = [step for step in course.steps if step.name not in colours.frozen | colours.shared]
+    wanted = {*_used(live), *_values(course.gives)}
     for step in reversed(course.steps):
-        if step.name in needed and step.name in colours.shapes:
-            needed |= set(_used([step]))
-    names = {step.name for step in live} | (needed & colours.shapes)
-    return [step for step in course.steps if step.name in names]
+        if step.name in wanted and step.name in colours.shared:
+            wanted |= _used([step])
+    rest = [step for step in course.steps if step in live or step.name in wanted & colours.shared]
+    crossing = [step.name for step in course.steps if step.name in wanted & colours.frozen]
+    return _leading_to(course, set(crossing)), rest, crossing
 
 
 def _leading_to(course: Course, wanted: set[str]) -> list[Step]:
