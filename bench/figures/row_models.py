@@ -25,10 +25,11 @@ class Pooled(nn.Module):
 
 
 class Case(NamedTuple):
-    """A model, and random rows for it."""
+    """A model, random rows for it, and how many of them a training step takes."""
 
     make: Callable[[], nn.Module]
     rows: Callable[[int], Tensor]
+    batch: int = 512
 
 
 def cases(*, quick: bool, device: torch.device) -> dict[str, Case]:
@@ -37,7 +38,7 @@ def cases(*, quick: bool, device: torch.device) -> dict[str, Case]:
     mlp = [nn.Linear(784, wide), nn.ReLU(), nn.Linear(wide, wide), nn.ReLU(), nn.Linear(wide, 256)]
     conv = [nn.Conv2d(3, 32, 3), nn.ReLU(), nn.Conv2d(32, 64, 3, 2), nn.ReLU(), nn.AdaptiveAvgPool2d(2), nn.Flatten()]
     return {
-        "MLP": Case(lambda: nn.Sequential(*mlp), lambda n: torch.randn(n, 784, device=device)),
+        "MLP": Case(lambda: nn.Sequential(*mlp), lambda n: torch.randn(n, 784, device=device), 2048),
         "convnet": Case(lambda: nn.Sequential(*conv), lambda n: torch.randn(n, 3, side, side, device=device)),
         "transformer encoder": Case(
             lambda: Pooled(width, layers), lambda n: torch.randn(n, steps, width, device=device)

@@ -56,7 +56,9 @@ def _through_numpy(model: Model) -> None:
 MUTATIONS: dict[str, Callable[[Model], object]] = {
     "a weight, .data": _data(lambda model: model.inner[0].weight),
     "a weight, through numpy": _through_numpy,
-    "a weight, replaced": lambda model: setattr(model.inner[0], "weight", nn.Parameter(torch.ones(32, 16))),
+    "a weight, replaced": lambda model: setattr(
+        model.inner[0], "weight", nn.Parameter(torch.ones_like(model.inner[0].weight))
+    ),
     "one number of a bias": lambda model: model.inner[4].bias.data[3:4].add_(1),
     "running statistics": _data(lambda model: model.inner[1].running_var),
     "weights, loaded": lambda model: model.load_state_dict(Model().state_dict()),

@@ -22,8 +22,8 @@ BEFORE = 60  # calls before the first that is timed: by then a wrapper knows tha
 
 def lines(setting: Setting) -> Iterator[Line]:
     """Race training steps, and frozen features, on batches that are new each time."""
-    size = 32 if setting.quick else 512
     for name, case in cases(quick=setting.quick, device=setting.device).items():
+        size = 32 if setting.quick else case.batch
         for what in ("training", "frozen"):
             module = case.make().to(setting.device)
             if what == "frozen":
@@ -61,6 +61,6 @@ def _run(f: Callable[[Tensor], Tensor], module: nn.Module, pool: Tensor, size: i
 
 NOTHING = Figure(
     "rows that never repeat",
-    f"512 rows, new in each call; after {BEFORE} calls, in which a wrapper finds out what it is worth",
+    f"512 rows, 2,048 for the MLP, new in each call; after {BEFORE} calls, in which a wrapper finds out",
     lines,
 )

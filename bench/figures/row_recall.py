@@ -34,8 +34,8 @@ def lines(setting: Setting) -> Iterator[Line]:
             with memo.frozen(module) if weights.startswith("memo") else nullcontext():
                 mine(known)
                 mine(batches[0])
-                alone, turn = case.rows(new + mine.receipt.padded), cycle(batches[1:] or batches)
-                times = race(_runs(module, mine, batches[0], alone, turn), setting.rounds(9, 21), setting.device)
+                size_alone = new + mine.receipt.padded
+                times = race(_runs(module, mine, batches[1:], size_alone), setting.rounds(9, 21), setting.device)
             yield {
                 "model": name,
                 "weights": weights,
@@ -49,14 +49,13 @@ def lines(setting: Setting) -> Iterator[Line]:
             }
 
 
-def _runs(
-    module: nn.Module, mine: nn.Module, x: Tensor, alone: Tensor, turn: Iterator[Tensor]
-) -> dict[str, Callable[[], object]]:
+def _runs(module: nn.Module, mine: nn.Module, batches: list[Tensor], alone: int) -> dict[str, Callable[[], object]]:
+    turn = {name: cycle(batches) for name in ("plain", "ours", "alone", "digests")}
     return {
-        "plain": lambda: module(x),
-        "ours": lambda: mine(next(turn)),
-        "alone": lambda: module(alone),
-        "digests": lambda: digests_of([x], xxh3_128_digest),
+        "plain": lambda: module(next(turn["plain"])),
+        "ours": lambda: mine(next(turn["ours"])),
+        "alone": lambda: module(next(turn["alone"])[-alone:]),
+        "digests": lambda: digests_of([next(turn["digests"])], xxh3_128_digest),
     }
 
 

@@ -313,7 +313,10 @@ class Memo:
         from memograd._rows._make import maker
 
         make = maker(how, self._results, self._lock, strict=self._strict, salt=self._salt)
-        return make if f is None else make(f)
+        if f is None:
+            return make
+        # Of a module that remembers its calls, rows are those of the module.
+        return make(f.__wrapped__ if _is_module(f) and hasattr(f, "__memograd__") else f)
 
 
 def _is_module(f: object) -> bool:

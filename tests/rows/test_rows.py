@@ -383,3 +383,34 @@ def test_a_bare_encoder_layer_is_the_plain_one_in_every_batch():
     y = mine(x)
     for row in range(0, 33, 8):
         assert torch.equal(mine(x[row : row + 1])[0], y[row])
+
+
+def test_states_of_a_module_share_the_bytes():
+    module = frozen(mlp())
+    mine = rows(module, max_bytes=100 * 200)
+    for _ in range(12):
+        module[0].weight.data.add_(0.1)
+        mine(vectors(60))
+        assert mine.stats().nbytes <= 100 * 200
+    assert mine.receipt.hits == 0
+    mine(vectors(60))
+    assert mine.receipt.hits == 60
+
+
+@pytest.mark.filterwarnings("ignore::memograd.MemogradWarning")
+def test_what_mixes_rows_in_great_batches_alone_is_seen_in_great_batches():
+    class Great(nn.Module):
+        def forward(self, x):
+            return 2 * x + (x.mean() if len(x) > 300 else 0)
+
+    mine = rows(Great())
+    mine(vectors(40))
+    x = vectors(400)
+    for _ in range(2):
+        torch.testing.assert_close(mine(x), mine.__wrapped__(x))
+        assert mine.receipt.engine == "plain"
+
+
+def test_rows_of_a_module_that_remembers_its_calls_are_the_modules():
+    module = frozen(mlp())
+    assert rows(Memo()(module)).__wrapped__ is module

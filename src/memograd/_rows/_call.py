@@ -133,11 +133,15 @@ class Call:
         try:
             return compute(run, self._batch.columns, at, pieces, verdict.frame, rows.options.dim)
         except Unfit as reason:
-            rows.verdicts.refute(str(reason))
-            rows.contexts.clear()
+            self._refute(reason)
             raise
         except Exception as error:  # the plain call says what is wrong, in its own words
             raise Aside(f"computing its rows raised {type(error).__name__}") from error
+
+    def _refute(self, reason: Unfit) -> None:
+        """Let go of what was taken for results of rows."""
+        self._rows.verdicts.refute(str(reason))
+        self._rows.contexts.clear()
 
     def _apart(self, find_out: Callable[[], T]) -> T:
         """Find something out once and for all: that is on no account."""
@@ -173,9 +177,13 @@ class Call:
     ) -> None:
         """Write the receipt."""
         sizes = (self._size, distinct) if engine == "share" else (self._size,)
-        error = None if verdict is None else verdict.error(*sizes)
+        try:
+            error = None if verdict is None else verdict.error(*sizes)
+        except Unfit as unfit:
+            self._refute(unfit)
+            raise
         padded, batches = (0, 0) if done is None else (done.padded, done.batches)
-        exact = "bits" if error == 0.0 else "rounding"
+        exact = "bits" if error == 0.0 and verdict is not None and verdict.bits else "rounding"
         figures = (self._size, distinct, hits, distinct - hits if done else 0, padded, batches)
         self._rows.note(Receipt(*figures, engine, exact, error, reason))
 

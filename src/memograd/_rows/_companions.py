@@ -32,8 +32,7 @@ def companions(columns: Sequence[Column], size: int, turn: int) -> list[Column]:
 def _made_up(column: Column, turn: int) -> Column:
     data = column.data
     if not isinstance(data, Tensor):
-        chance = random.Random(turn)  # noqa: S311 - no secret
-        return column._replace(data=[" ".join(chance.sample(words := text.split(), len(words))) for text in data])
+        return column._replace(data=_texts(data, turn))
     flat = data.reshape(-1)
     numbers = torch.Generator().manual_seed(turn)
     order = torch.randperm(len(flat), generator=numbers).to(flat.device)
@@ -44,6 +43,13 @@ def _made_up(column: Column, turn: int) -> Column:
         scale = scale.to(flat)
         return column._replace(data=flat.view(data.shape) * scale.view(-1, *[1] * (data.dim() - 1)))
     return column._replace(data=flat.view(data.shape))
+
+
+def _texts(texts: Sequence[str], turn: int) -> list[str]:
+    """Put words in another order; in every other turn there are fewer, or more, for what pads to the longest."""
+    chance = random.Random(turn)  # noqa: S311 - no secret
+    made = [chance.sample(words := text.split(), len(words)) for text in texts]
+    return [" ".join(words[:1] if turn % 2 == 0 else 3 * words) for words in made]
 
 
 def mixed(companions: Sequence[Column], own: Sequence[Column], at: Sequence[int]) -> list[Column]:

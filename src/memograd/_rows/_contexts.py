@@ -28,11 +28,13 @@ class Context:
 
     Attributes:
         key: what the keys of all its rows have in common.
-        places: where results are.
+        table: those in memory.
+        places: where results are, the table or what it is in front of.
         verdict: what was found out of the function in this state; None before something had to be computed.
     """
 
     key: Key
+    table: Table
     places: Places
     verdict: Verdict | None = None
 
@@ -59,25 +61,32 @@ class Contexts:
             if found is None:
                 found = self._held[key] = self._made(key)
             self._held.move_to_end(key)
+            self._make_room(found)
             return found
 
     def _made(self, key: Key) -> Context:
-        while self._held and (len(self._held) >= _MOST or self.nbytes > self._max_bytes // 2):
-            self._held.popitem(last=False)
-        table = Table(self._max_bytes - self.nbytes)
-        return Context(key, table if self._behind is None else self._behind(self._wrapped, key, table))
+        table = Table(self._max_bytes)
+        return Context(key, table, table if self._behind is None else self._behind(self._wrapped, key, table))
+
+    def _make_room(self, asked: Context) -> None:
+        """Leave half of the bytes at least to the context that is asked for."""
+        others = self.nbytes - asked.table.nbytes
+        while len(self._held) > 1 and (len(self._held) > _MOST or others > self._max_bytes // 2):
+            _, gone = self._held.popitem(last=False)
+            others -= gone.table.nbytes
+        asked.table.max_bytes = self._max_bytes - others
 
     @property
     def held(self) -> int:
         """Rows in memory."""
         with self._lock:
-            return sum(len(context.places) for context in self._held.values())
+            return sum(len(context.table) for context in self._held.values())
 
     @property
     def nbytes(self) -> int:
         """Bytes that they take."""
         with self._lock:
-            return sum(context.places.nbytes for context in self._held.values())
+            return sum(context.table.nbytes for context in self._held.values())
 
     def clear(self) -> None:
         """Forget all rows, of states that are not held, too, as far as places can."""

@@ -92,7 +92,10 @@ class Verdict:
 
     def error(self, *sizes: int) -> float | None:
         """Give how far results of batches of these sizes are from those of the class; None where one was not tried."""
-        found = [0.0 if self._is_tried(size) and self.member(size) else self._errors.get(size) for size in sizes]
+        for size in sizes:
+            if self._is_tried(size):
+                self.member(size)
+        found = [0.0 if self._sizes.get(size) else self._errors.get(size) for size in sizes]
         return None if None in found else max(error for error in found if error is not None)
 
     def row_seconds(self, size: int) -> float | None:

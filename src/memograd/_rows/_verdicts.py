@@ -65,7 +65,8 @@ class Verdicts:
         try:
             copy = copied(wrapped.f) if wrapped.is_whole else None
             before = wrapped.state(copy)
-            # Texts are padded to the longest of a batch, within the function: what that rounds is said.
+            # Texts are padded to the longest of a batch, within the function: a trial that saw no other bits, nor two
+            # lengths for which there are others, proves nothing.
             rounding = self._exact == "rounding" or any(isinstance(c.data, list) for c in batch.columns)
             verdict = Verdict(wrapped.runner(bare, copy), batch.columns, self._dim, rounding=rounding, anchor=anchor)
             self._counts.probed(verdict.runs)
