@@ -17,6 +17,7 @@ from memograd._rows._module import RowsFunction, RowsModule, rows_module
 from memograd._rows._rows import Rows, RowsOptions
 from memograd._rows._served import ServedRows
 from memograd._rows._stored import Stored
+from memograd._rows._text import TextRows
 from memograd._subject import digest_for
 from memograd.store._limit import memory_limit
 
@@ -52,6 +53,8 @@ class HowRows(TypedDict, total=False):
     dataset: str | None
     count: int | None
     per_worker: bool
+    tokenizer: Any
+    max_length: int | None
 
 
 def maker(
@@ -63,6 +66,8 @@ def maker(
     behind = getattr(named, "behind", None)
     options = options_of(how, strict=strict, salt=salt)._replace(digest=digest_for(behind))
     made = partial(_frozen if how.get("frozen") else _made, options, how.get("name") or "", behind)
+    if how.get("tokenizer") is not None:
+        made = partial(_by_text, made, *_tokenizer_of(how))
     dataset = dataset_of(how.get("dataset"), how.get("count"))
     if dataset is not None:
         made = partial(_indexed, made, dataset, folder_of(behind), options)
@@ -123,6 +128,25 @@ def _frozen(options: RowsOptions, name: str, behind: Any, f: Any, front: Front |
     if isinstance(f, nn.Module):
         return FrozenRows(f, partial(_made, options, name or type(f).__name__, behind, front=front))
     raise TypeError(f"memo.rows() got frozen=True for {f!r}, which is no module; write memo.rows(model, frozen=True)")
+
+
+def _tokenizer_of(how: Mapping[str, Any]) -> tuple[Any, int | None]:
+    tokenizer, most = how["tokenizer"], how.get("max_length")
+    if not callable(tokenizer) or not hasattr(tokenizer, "pad"):
+        raise TypeError(f"memo.rows() got tokenizer={tokenizer!r}, expected one of transformers; write "
+                        "tokenizer=AutoTokenizer.from_pretrained(...)")  # fmt: skip
+    if most is not None and (type(most) is not int or most < 1):
+        raise ValueError(
+            f"memo.rows() got max_length={most!r}, expected the most tokens of a text; write max_length=128"
+        )
+    for name in ("frozen", "dataset"):
+        if how.get(name):
+            raise TypeError(f"memo.rows() got tokenizer= and {name}=; leave one out, or give the model token ids")
+    return tokenizer, most
+
+
+def _by_text(make: Callable[[Any], Rows], tokenizer: Any, most: int | None, f: Any) -> TextRows:
+    return TextRows(make(f), tokenizer, most)
 
 
 def _indexed(

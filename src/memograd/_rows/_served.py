@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from memograd._rows._frozen import FrozenPart, FrozenRows
     from memograd._rows._receipt import Receipt, RowsStats
     from memograd._rows._rows import Rows
+    from memograd._rows._text import TextRows
 
 
 class ServedRows:
@@ -35,7 +36,12 @@ class ServedRows:
     """
 
     def __init__(
-        self, rows: Rows | FrozenRows | IndexedRows, name: str, module: torch.nn.Module | None, *, apart: bool
+        self,
+        rows: Rows | FrozenRows | TextRows | IndexedRows,
+        name: str,
+        module: torch.nn.Module | None,
+        *,
+        apart: bool,
     ) -> None:
         self.rows, self.name = rows, name
         self._module = module
