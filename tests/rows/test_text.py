@@ -41,15 +41,10 @@ TEXTS = [
 
 def tokenizer():
     vocabulary = {word: k for k, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
-    made = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    made = Tokenizer(models.WordLevel(vocabulary, "[UNK]"))
     made.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=made,
-        pad_token="[PAD]",
-        unk_token="[UNK]",
-        model_max_length=64,
-        clean_up_tokenization_spaces=False,
-    )
+    special = {"pad_token": "[PAD]", "unk_token": "[UNK]"}
+    return PreTrainedTokenizerFast(tokenizer_object=made, model_max_length=64, **special)
 
 
 class Encoder(nn.Module):
@@ -61,7 +56,7 @@ class Encoder(nn.Module):
         )
         self.bert = BertModel(config, add_pooling_layer=False)
 
-    def forward(self, input_ids, attention_mask, token_type_ids=None):
+    def forward(self, input_ids, attention_mask, token_type_ids=None):  # noqa: ARG002
         hidden = self.bert(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
         weights = attention_mask.unsqueeze(-1).to(hidden.dtype)
         return (hidden * weights).sum(1) / weights.sum(1)

@@ -100,9 +100,12 @@ def _static(static: object) -> tuple[str | int, ...]:
     raise TypeError(f"memo.rows() got static={static!r}, expected names or places of arguments; write static=('mask',)")
 
 
-def _made(options: RowsOptions, name: str, store: Store | None, f: Any, front: Front | None = None) -> Rows:
+def _made(
+    options: RowsOptions, name: str, store: Store | None, f: Any, front: Front | None = None, *, again: bool = False
+) -> Rows:
+    """Make rows; `again` says that samples will come again, so that an epoch without a hit is no reason to stop."""
     behind = None if store is None and front is None else partial(_behind, store, options, front)
-    return Rows(f, options, name, behind)
+    return Rows(f, options._replace(always=options.always or again or front is not None), name, behind)
 
 
 def _behind(
@@ -126,19 +129,19 @@ def _stored(
 
 def _frozen(options: RowsOptions, name: str, behind: Any, f: Any, front: Front | None = None) -> FrozenRows:
     if isinstance(f, nn.Module):
-        return FrozenRows(f, partial(_made, options, name or type(f).__name__, behind, front=front))
+        return FrozenRows(f, partial(_made, options, name or type(f).__name__, behind, front=front, again=True))
     raise TypeError(f"memo.rows() got frozen=True for {f!r}, which is no module; write memo.rows(model, frozen=True)")
 
 
 def _tokenizer_of(how: Mapping[str, Any]) -> tuple[Any, int | None]:
     tokenizer, most = how["tokenizer"], how.get("max_length")
     if not callable(tokenizer) or not hasattr(tokenizer, "pad"):
-        raise TypeError(f"memo.rows() got tokenizer={tokenizer!r}, expected one of transformers; write "
-                        "tokenizer=AutoTokenizer.from_pretrained(...)")  # fmt: skip
-    if most is not None and (type(most) is not int or most < 1):
-        raise ValueError(
-            f"memo.rows() got max_length={most!r}, expected the most tokens of a text; write max_length=128"
+        raise TypeError(
+            f"memo.rows() got tokenizer={tokenizer!r}, expected one of transformers; write "
+            "tokenizer=AutoTokenizer.from_pretrained(...)"
         )
+    if most is not None and (type(most) is not int or most < 1):
+        raise ValueError(f"memo.rows() got max_length={most!r}, expected the most tokens; write max_length=128")
     for name in ("frozen", "dataset"):
         if how.get(name):
             raise TypeError(f"memo.rows() got tokenizer= and {name}=; leave one out, or give the model token ids")
@@ -150,7 +153,7 @@ def _by_text(make: Callable[[Any], Rows], tokenizer: Any, most: int | None, f: A
 
 
 def _indexed(
-    make: Callable[..., Rows | FrozenRows], dataset: Dataset, folder: Path | None, options: RowsOptions, f: Any
+    make: Callable[..., Any], dataset: Dataset, folder: Path | None, options: RowsOptions, f: Any
 ) -> IndexedRows:
     return IndexedRows(lambda front: make(f, front=front), dataset, folder, options.dim, options.max_bytes)
 

@@ -6,7 +6,6 @@ Padded to the longest of its batch, as is usual, a text's bits depend on that; a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
 
@@ -19,7 +18,7 @@ from memograd._rows._receipt import Receipt
 from memograd._rows._structure import Parsed, Unfit, parse
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from memograd._rows._receipt import RowsStats
     from memograd._rows._rows import Rows
