@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import torch
 
 from memograd._rows._classes import Piece
-from memograd._rows._compute import Computed, assembled, compute, spread_out
+from memograd._rows._compute import Computed, assembled, compute, spread_out, timed
 from memograd._rows._receipt import Receipt
 from memograd._rows._structure import Aside, Unfit
 from memograd._share._rows import groups_of, may_be_equal
@@ -71,8 +71,8 @@ class Call:
     def _whole(self, reason: str) -> Any:
         """Compute the batch as it is, of which it was asked in vain whether rows are equal."""
         looked = perf_counter()
-        result = self._rows.f(*self._args, **self._kwargs)
-        seconds = (perf_counter() - looked) * _BACK
+        result, seconds = timed(lambda: self._rows.f(*self._args, **self._kwargs), self._batch.columns)
+        seconds *= _BACK
         self._account.computed(seconds, self._size)
         self._account.tell(looked - self._began, seconds, 0)
         self._rows.note(Receipt(self._size, self._size, 0, self._size, 0, 1, "plain", "bits", 0.0, reason))

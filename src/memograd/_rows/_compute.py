@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from time import perf_counter
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
 import torch
 
@@ -20,6 +20,9 @@ if TYPE_CHECKING:
     from memograd._rows._classes import Piece
     from memograd._rows._structure import Column
     from memograd._share._trie import Ints
+
+
+T = TypeVar("T")
 
 
 class Computed(NamedTuple):
@@ -60,14 +63,27 @@ def compute(
         Unfit: the result is put together in another way, or the function is not one of its arguments after all.
     """
     streams = read_streams(("torch",))
-    began = perf_counter()
-    parts = [_piece(run, columns, at, piece, frame, dim) for piece in pieces]
-    seconds = perf_counter() - began
+    parts, seconds = timed(lambda: [_piece(run, columns, at, piece, frame, dim) for piece in pieces], columns)
     if read_streams(("torch",)) != streams:
         set_streams(streams)
         raise Unfit("it draws from a random stream")
     leaves = [part[0] if len(parts) == 1 else torch.cat(part) for part in zip(*parts, strict=True)]
     return Computed(leaves, sum(piece.size for piece in pieces) - len(at), len(pieces), seconds)
+
+
+def timed(act: Callable[[], T], columns: Sequence[Column]) -> tuple[T, float]:
+    """Do something with columns; give what it gives, and the seconds that it took, on whatever device."""
+    _wait(columns)
+    began = perf_counter()
+    found = act()
+    _wait(columns)
+    return found, perf_counter() - began
+
+
+def _wait(columns: Sequence[Column]) -> None:
+    for column in columns:
+        if not isinstance(column.data, list) and column.data.is_cuda:
+            torch.cuda.synchronize(column.data.device)
 
 
 def _piece(

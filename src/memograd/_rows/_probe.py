@@ -7,7 +7,6 @@ since most of what mixes rows (an average, attention without positions) does not
 
 from __future__ import annotations
 
-from time import perf_counter
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -17,6 +16,7 @@ from memograd._ambient._streams import read_streams, set_streams
 from memograd._rows._classes import Piece, anchor_for, anchors_after, ladder, planned
 from memograd._rows._companions import companions, mixed
 from memograd._rows._compare import alias, constants_differ, difference, same_bits
+from memograd._rows._compute import timed
 from memograd._rows._structure import Parsed, Unfit, parse
 from memograd._share._rows import digests_of
 
@@ -180,9 +180,8 @@ class Verdict:
         return found
 
     def _timed(self, columns: Sequence[Column], size: int) -> Any:
-        began = perf_counter()
-        result = self._run(columns)
-        self._seconds[size] = min(perf_counter() - began, self._seconds.get(size, float("inf")))
+        result, seconds = timed(lambda: self._run(columns), columns)
+        self._seconds[size] = min(seconds, self._seconds.get(size, float("inf")))
         return result
 
     def _check(self, found: Parsed, columns: Sequence[Column], size: int) -> None:

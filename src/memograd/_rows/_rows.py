@@ -144,7 +144,7 @@ class Rows:
         if isinstance(why, Aside):
             self.voice.tell(self.wrapped.subject.face, said)
         else:
-            self.voice.refuse(self.wrapped.subject.face, said, once=reason)
+            self.voice.refuse(self.wrapped.subject.face, said, once=reason.split(", by ", maxsplit=1)[0])
         return why.result if isinstance(why, Answered) else self.f(*args, **kwargs)
 
     def _of_shared(self, s: Shared, kwargs: Mapping[str, Any]) -> Shared:

@@ -124,6 +124,10 @@ class Wrapped:
             return Key(subject.key((*self._own(), (), ()))[1:])
         return Key(self.subject.key((copy, (), ()))[1:])
 
+    def let_go(self) -> None:
+        """Keep no copy that was tried."""
+        self._copy = None
+
     def _subject_of(self, copy: Any) -> Subject:
         found = self._copy
         if found is None or found.f is not copy:

@@ -74,5 +74,7 @@ class Verdicts:
                 return "it changes what it reads: a counter, a buffer, a list"
         except Unfit as reason:
             return str(reason)
+        finally:
+            wrapped.let_go()
         verdict.goes_on_with(wrapped.runner(bare))
         return verdict
