@@ -149,10 +149,11 @@ def digits(setting: Setting) -> Task:
     width = 8 if setting.quick else 64
     conv = [layer for k in range(4) for layer in (nn.Conv2d(width if k else 1, width, 3, padding=1), nn.ReLU())]
     backbone = nn.Sequential(*conv, nn.MaxPool2d(2)).requires_grad_(False).eval()
-    head = nn.Sequential(nn.Conv2d(width, width, 3, padding=1), nn.ReLU(), nn.Flatten(), nn.Linear(16 * width, 10))
+    live = [layer for _ in range(2) for layer in (nn.Conv2d(width, width, 3, padding=1), nn.ReLU())]
+    head = nn.Sequential(*live, nn.Flatten(), nn.Linear(16 * width, 10))
     model = nn.Sequential(backbone, head)
     return Task(
-        "digits, convnet", model, (images, torch.tensor(found.target[:rows])), 128, head, lambda x: (backbone(x),)
+        "digits, convnet", model, (images, torch.tensor(found.target[:rows])), 256, head, lambda x: (backbone(x),)
     )
 
 

@@ -74,6 +74,8 @@ class FrozenRows:
         self.model, self._make = model, make
         self.whole = make(model)
         self._now: _Parts | None = None
+        self._seen: object = None
+        self._read: list[nn.Module] = []
         self._lock = RLock()
         self._known: OrderedDict[object, _Parts | str] = OrderedDict()
 
@@ -182,12 +184,12 @@ class FrozenRows:
 
     def _state(self, bound: Mapping[str, Any]) -> object:
         """Say what it is about the model, and about what it is called with, that decides where it is cut."""
-        modules: list[Any] = [
-            (id(m), type(m), m.training, has_hooks(m), "forward" in vars(m)) for m in self.model.modules()
-        ]
+        modules = [(id(m), type(m), m.training, has_hooks(m), "forward" in vars(m)) for m in self.model.modules()]
         tensors = [(id(p), p.requires_grad) for p in (*self.model.parameters(), *self.model.buffers())]
+        if (modules, tensors) != self._seen:
+            self._seen, self._read = (modules, tensors), self._followed()
         constants: list[Any] = [(name, type(value), value) for name, value in bound.items() if is_constant(value)]
-        return (*modules, *tensors, *constants, identify([_code(m) for m in self._followed()]))
+        return (*modules, *tensors, *constants, identify([_code(m) for m in self._read]))
 
     def _followed(self) -> list[nn.Module]:
         """List the modules whose code may have been followed: what that has read is in the parts."""
