@@ -177,7 +177,7 @@ class FrozenRows:
             parts = cut(self.model, bound, draws=_tried(self.model, bound))
         except Unfollowed as reason:
             return str(reason)
-        if not parts.until.endswith("is trained"):
+        if _is_in_name_only(self.model, parts):
             said = f"{self.whole.name}(): rows are remembered up to {parts.modules[-1]}: {parts.until}"
             self.whole.voice.refuse(self.whole.wrapped.subject.face, said, once=parts.until)
         return _Parts(parts, self._make(parts.prefix), tuple(self.model.modules()))
@@ -194,6 +194,18 @@ class FrozenRows:
     def _followed(self) -> list[nn.Module]:
         """List the modules whose code may have been followed: what that has read is in the parts."""
         return [m for m in self.model.modules() if type(m).forward is not nn.Sequential.forward and not _is_plain(m)]
+
+
+def _is_in_name_only(model: nn.Module, parts: Cut) -> bool:
+    """Tell whether something that is frozen is run live, for another reason than a weight that is trained before it."""
+    if parts.until.endswith("is trained"):
+        return False
+    place = parts.until.split(":")[0].split(" ")[0]
+    around = [place.rsplit(".", k)[0] for k in range(place.count(".") + 1)]
+    modules = dict(model.named_modules())
+    live = [modules[step.target] for step in parts.rest.steps if step.op == "module"]
+    asked = [*live, *(modules[name] for name in around if name in modules)]
+    return place not in modules or any(is_frozen(m) and any(True for _ in m.parameters()) for m in asked)
 
 
 def _is_plain(module: nn.Module) -> bool:
