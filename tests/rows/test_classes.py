@@ -21,9 +21,9 @@ def test_no_more_than_a_quarter_is_padded(n):
     assert ladder(ladder(n)) == ladder(n)
 
 
-@pytest.mark.parametrize(("rows", "anchor"), [(1, 16), (16, 16), (17, 32), (64, 64), (100, 128), (5000, 128)])
-def test_a_class_is_named_after_a_size_that_suits_the_batch(rows, anchor):
-    assert anchor_for(rows) == anchor
+@pytest.mark.parametrize(("work", "anchor"), [(0, 128), (1 << 20, 128), (1 << 28, 128), (1 << 30, 16)])
+def test_a_class_is_named_after_what_a_row_takes(work, anchor):
+    assert anchor_for(work) == anchor
 
 
 def test_where_no_size_stands_rows_are_computed_one_by_one():

@@ -414,3 +414,31 @@ def test_what_mixes_rows_in_great_batches_alone_is_seen_in_great_batches():
 def test_rows_of_a_module_that_remembers_its_calls_are_the_modules():
     module = frozen(mlp())
     assert rows(Memo()(module)).__wrapped__ is module
+
+
+@pytest.mark.filterwarnings("ignore::memograd.MemogradWarning")
+@pytest.mark.parametrize("trains", [True, False])
+def test_a_generator_that_is_an_argument_moves_as_by_the_plain_call(trains):
+    class Noisy(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = nn.Linear(16, 4).requires_grad_(trains)
+
+        def forward(self, x, generator):
+            return self.inner(x + torch.rand(x.shape, generator=generator))
+
+    module, x = Noisy(), vectors(4).repeat(2, 1)
+    one, other = (torch.Generator().manual_seed(3) for _ in range(2))
+    mine = rows(module)
+    for _ in range(2):
+        assert torch.equal(mine(x, one), module(x, other))
+        assert torch.equal(one.get_state(), other.get_state())
+
+
+def test_parametrized_weights_are_shared():
+    module = nn.utils.parametrizations.weight_norm(nn.Linear(16, 8))
+    mine, x = rows(module), vectors(4).repeat(2, 1)
+    found = grads(module, mine(x).square().sum())
+    assert mine.receipt.engine == "share"
+    for one, other in zip(found, grads(module, module(x).square().sum()), strict=True):
+        torch.testing.assert_close(one, other)

@@ -83,6 +83,8 @@ class Call:
         rows = self._rows
         context = rows.contexts.of(rows.wrapped.key(self._batch, rows.options.exact))
         places, names = context.places, rows.names_of(self._batch)
+        if places.anchor is None:
+            places.settle(rows.verdicts.expected(self._batch))
         found = places.find(names)
         if found.here.all() and places.frame is not None:
             return self._known(context, found)

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-ANCHORS = 16, 128  # the sizes that classes are named after: from the least to the greatest power of two
+ANCHORS = 128, 16  # the sizes that classes are named after: of what is computed soon, and of all else
+SOON = 1 << 28  # multiplications a row, by estimate
 
 
 class Piece(NamedTuple):
@@ -29,10 +30,13 @@ def ladder(n: int) -> int:
     return -(-n // step) * step
 
 
-def anchor_for(rows: int) -> int:
-    """Give the size after which the class for batches of so many rows is named."""
-    least, most = ANCHORS
-    return min(max(1 << (rows - 1).bit_length(), least), most)
+def anchor_for(work: int) -> int:
+    """Give the size after which the class is named, by what a row takes: multiplications, by estimate.
+
+    It depends on nothing else, and least of all on the batch that comes first: so no row's bits do.
+    """
+    soon, late = ANCHORS
+    return soon if work <= SOON else late
 
 
 def anchors_after(anchor: int) -> list[int]:

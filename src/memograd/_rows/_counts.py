@@ -18,7 +18,7 @@ class Counts:
 
     def reset(self) -> None:
         """Begin anew."""
-        self.calls = self.plain = self.rows = self.hits = self.shared = self.computed = self.padded = self.probes = 0
+        self.calls = self.plain = self.rows = self.hits = self.shared = self.computed = self.padded = 0
 
     def note(self, receipt: Receipt) -> None:
         """Add what a call did."""
@@ -30,8 +30,3 @@ class Counts:
             self.shared += receipt.rows - receipt.hits - receipt.computed
             self.computed += receipt.computed
             self.padded += receipt.padded
-
-    def probed(self, runs: int) -> None:
-        """Add calls that found out what a row depends on."""
-        with self._lock:
-            self.probes += runs

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from memograd._ambient._streams import read_streams, set_streams
-from memograd._rows._classes import Piece, anchor_for, anchors_after, ladder, planned
+from memograd._rows._classes import Piece, anchors_after, ladder, planned
 from memograd._rows._companions import companions, mixed
 from memograd._rows._compare import alias, constants_differ, difference, same_bits
 from memograd._rows._compute import timed
@@ -42,7 +42,7 @@ class Verdict:
         batch: rows to try it on.
         dim: where its results have their rows.
         rounding: whether other bits will do, as long as they are other roundings of the same numbers.
-        anchor: the size after which the class of sizes is to be named; None for one that suits the batch.
+        anchor: the size after which the class of sizes is to be named, if rows have the same bits at all its places.
 
     Attributes:
         anchor: the size after which the class of sizes is named.
@@ -54,9 +54,7 @@ class Verdict:
         Unfit: it is no function of the row.
     """
 
-    def __init__(
-        self, run: Run, batch: Sequence[Column], dim: int, *, rounding: bool = False, anchor: int | None = None
-    ) -> None:
+    def __init__(self, run: Run, batch: Sequence[Column], dim: int, *, anchor: int, rounding: bool = False) -> None:
         self._run, self._dim, self._rounding = run, dim, rounding
         self.runs = self._odd = 0
         rows = len(batch[0].data)
@@ -67,7 +65,7 @@ class Verdict:
         self._errors: dict[int, float] = {}
         self._seconds: dict[int, float] = {}
         self.bits = not rounding
-        self.anchor = self._settled(anchor_for(rows) if anchor is None else anchor)
+        self.anchor = self._settled(anchor)
         self._tries(self.anchor // 2 or 2)  # what divides by the number of rows is seen in no one size
 
     @property

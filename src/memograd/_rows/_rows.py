@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import torch
 from torch import Tensor
 
+from memograd._ambient._streams import read_generators
 from memograd._ambient._torch import unusual
 from memograd._errors import NoIdentityError
 from memograd._rows._account import Account
@@ -78,7 +79,7 @@ class Rows:
         self.counts = Counts()
         self._firsts: dict[object, str] = {}
         self.sharing, self.recalling = Account(always=options.always), Account(always=options.always)
-        self.verdicts = Verdicts(self.wrapped, self.counts, options.dim, options.exact)
+        self.verdicts = Verdicts(self.wrapped, options.dim, options.exact)
         self.contexts = Contexts(self.wrapped, options.max_bytes, behind)
 
     def answer(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -119,6 +120,8 @@ class Rows:
         batch = self.wrapped.called_with(args, kwargs, self.options.dim, self.options.static)
         if not batch.size:
             raise Aside("there are no rows")
+        if read_generators([value for _, value in batch.constants]):
+            raise Unfit("it is given a generator, from which it may draw")
         if torch.is_grad_enabled() and any(_requires_grad(column.data) for column in batch.columns):
             raise Unfit("its rows require grad: each has a gradient of its own, even where rows are equal")
         self._check_first(batch, args, kwargs)
@@ -174,7 +177,7 @@ class Rows:
         """Count what all calls did."""
         n, sharing, recalling = self.counts, self.sharing, self.recalling
         return RowsStats(
-            *(n.calls, n.plain, n.rows, n.hits, n.shared, n.computed, n.padded, n.probes),
+            *(n.calls, n.plain, n.rows, n.hits, n.shared, n.computed, n.padded, self.verdicts.runs),
             *(self.contexts.held, self.contexts.nbytes, recalling.on, sharing.on),
             *(sharing.saved + recalling.saved, sharing.spent + recalling.spent),
         )

@@ -1,7 +1,7 @@
 """Rows in a store that outlives the process, behind those in memory: an entry for each row, asked for many at once.
 
-An entry is the result of a batch of one row. Which class of sizes rows were computed in (`_classes`) is an entry of its
-own, and the name of each row begins with it: a process that begins with another batch computes in the same class.
+An entry is the result of a batch of one row. The name of each begins with that of the class of sizes that it was
+computed in (`_classes`).
 """
 
 from __future__ import annotations
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from memograd._rows._subject import Wrapped
     from memograd._rows._table import Table
     from memograd.store import Entry, Store
-
-_ANCHORS = frozenset({0, *(2**k for k in range(8))})
 
 
 class Stored:
@@ -60,7 +58,7 @@ class Stored:
         self.lasting = store.lasting
         self.worth = Worth()
         self.frame: Parsed | None = None
-        self.anchor: int | None = self._anchor_there()
+        self.anchor: int | None = None
 
     def __len__(self) -> int:
         return len(self._table)
@@ -72,11 +70,8 @@ class Stored:
 
     def settle(self, anchor: int) -> None:
         """Say in which class rows are computed."""
-        if self.anchor != anchor:
-            if self.anchor is not None:
-                self._table.clear()  # of another class
-            self.anchor = anchor
-            self._tried("put into", lambda: self._store.put(self._sign, self._entry(anchor, 0.0, "class")))
+        self._table.settle(anchor)
+        self.anchor = anchor
 
     def find(self, names: Sequence[bytes]) -> Found:
         """Look rows up in memory, then in the store; those are in memory from then on."""
@@ -115,17 +110,8 @@ class Stored:
     def _cleared(self) -> int:
         return self._store.delete_many([info.key for info in self._store.infos() if info.about.function == self._name])
 
-    @property
-    def _sign(self) -> bytes:
-        return self._hash(b"class" + self._context)
-
     def _key(self, name: bytes) -> bytes:
         return self._hash(b"row %d " % (self.anchor or 0) + self._context + name)
-
-    def _anchor_there(self) -> int | None:
-        entry = self._tried("look into", lambda: self._store.get(self._sign))
-        anchor: Any = None if entry is None else self._read(entry)
-        return anchor if type(anchor) is int and anchor in _ANCHORS else None
 
     def _brought(self, names: Sequence[bytes]) -> tuple[list[bytes], list[Tensor]]:
         """Read rows from the store."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import math
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from torch import nn
 from memograd._errors import NoIdentityError
 from memograd._key import Key, is_log
 from memograd._replay._trees import is_plain
+from memograd._rows._classes import anchor_for
 from memograd._rows._copies import copied
 from memograd._rows._judge import is_graded, why_not
 from memograd._rows._structure import Unfit, parse
@@ -40,6 +42,12 @@ def _weights(value: Any) -> set[int]:
     if isinstance(value, torch.Tensor):
         return {id(value)} if value.requires_grad else set()
     return set() if is_plain(value) or is_log(value) else {id(value)}
+
+
+def _places(rows: torch.Tensor) -> int:
+    """Count the places of a row that have a vector each, or an integer that stands for one."""
+    shape = rows.shape[1:] if not (rows.is_floating_point() or rows.is_complex()) else rows.shape[1:-1]
+    return math.prod(shape)
 
 
 def _shape(value: torch.Tensor) -> bytes:
@@ -99,6 +107,12 @@ class Wrapped:
     def is_graded(self) -> bool:
         """Whether a call now goes back to some weights, as far as they are known."""
         return is_graded(self._reached())
+
+    def anchor(self, batch: Parsed) -> int:
+        """Give the size after which the class of sizes for such rows is named."""
+        numbers = sum(p.numel() for module in self.modules() for p in module.parameters())
+        places = [_places(column.data) for column in batch.columns if isinstance(column.data, torch.Tensor)]
+        return anchor_for(numbers * max(places, default=1))
 
     def key(self, batch: Parsed, option: str) -> Key:
         """Make the key of what all rows of a batch have in common. Raises `NoIdentityError`.

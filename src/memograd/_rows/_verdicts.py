@@ -11,7 +11,6 @@ from memograd._rows._probe import Verdict
 from memograd._rows._structure import Unfit
 
 if TYPE_CHECKING:
-    from memograd._rows._counts import Counts
     from memograd._rows._structure import Parsed
     from memograd._rows._subject import Wrapped
 
@@ -21,8 +20,8 @@ _MOST = 256
 class Verdicts:
     """Tries a function once for each state, and remembers what was found."""
 
-    def __init__(self, wrapped: Wrapped, counts: Counts, dim: int, exact: str) -> None:
-        self._wrapped, self._counts = wrapped, counts
+    def __init__(self, wrapped: Wrapped, dim: int, exact: str) -> None:
+        self._wrapped = wrapped
         self._dim, self._exact = dim, exact
         self._lock = RLock()
         self._known: OrderedDict[object, Verdict | str] = OrderedDict()
@@ -49,6 +48,22 @@ class Verdicts:
             raise Unfit(found)
         return found
 
+    @property
+    def runs(self) -> int:
+        """Count the calls in which something was found out."""
+        with self._lock:
+            return sum(found.runs for found in self._known.values() if isinstance(found, Verdict))
+
+    def expected(self, batch: Parsed) -> int:
+        """Give the name of the class of sizes that rows are to be computed in, before anything is tried."""
+        return 0 if self._rounds(batch) else self._wrapped.anchor(batch)
+
+    def _rounds(self, batch: Parsed) -> bool:
+        """Tell whether a row's bits may be others in other batches."""
+        # Texts are padded to the longest of a batch, within the function: a trial that saw no other bits, nor two
+        # lengths for which there are others, proves nothing.
+        return self._exact == "rounding" or any(isinstance(column.data, list) for column in batch.columns)
+
     def refute(self, reason: str) -> None:
         """Note that the function is not what it was found to be, whatever its state."""
         with self._lock:
@@ -61,15 +76,14 @@ class Verdicts:
             self._known.clear()
 
     def _tried(self, batch: Parsed, anchor: int | None) -> Verdict | str:
+        anchor = anchor or self._wrapped.anchor(batch)
         wrapped, bare = self._wrapped, batch._replace(columns=[])
         try:
             copy = copied(wrapped.f) if wrapped.is_whole else None
+            wrapped.state(copy)  # a look at a copy may itself leave something there, once
             before = wrapped.state(copy)
-            # Texts are padded to the longest of a batch, within the function: a trial that saw no other bits, nor two
-            # lengths for which there are others, proves nothing.
-            rounding = self._exact == "rounding" or any(isinstance(c.data, list) for c in batch.columns)
-            verdict = Verdict(wrapped.runner(bare, copy), batch.columns, self._dim, rounding=rounding, anchor=anchor)
-            self._counts.probed(verdict.runs)
+            rounding = self._rounds(batch)
+            verdict = Verdict(wrapped.runner(bare, copy), batch.columns, self._dim, anchor=anchor, rounding=rounding)
             if wrapped.state(copy) != before:
                 return "it changes what it reads: a counter, a buffer, a list"
         except Unfit as reason:
