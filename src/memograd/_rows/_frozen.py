@@ -202,7 +202,7 @@ def _is_in_name_only(model: nn.Module, parts: Cut) -> bool:
         return False
     place = parts.until.split(":")[0].split(" ")[0]
     around = [place.rsplit(".", k)[0] for k in range(place.count(".") + 1)]
-    modules = dict(model.named_modules())
+    modules = {str(name): module for name, module in model.named_modules()}
     live: list[str] = [step.target for step in parts.rest.steps if step.op == "module"]
     asked = [modules[name] for name in (*live, *around) if name in modules]
     return place not in modules or any(is_frozen(m) and any(True for _ in m.parameters()) for m in asked)
