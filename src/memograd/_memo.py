@@ -337,9 +337,17 @@ class Memo:
             always: go on where it does not pay, too.
             strict: raise for an argument without identity in place of computing plainly and warning once.
             version: what the code is, in your words, in place of looking at it.
+            frozen: of a partly frozen module remember the longest part that is frozen, and run the rest live; samples
+                come again. `frozen_part` says what that is, and what ends it.
+            dataset, count: name a dataset and say how many samples it has: calls with `index=` keep their rows in one
+                mapped file, in the order of the dataset, each beside the digest of its sample.
+            tokenizer, max_length: call f with a list of texts; each is padded to a length of its own, and so has the
+                same bits in whatever company.
+            per_worker: let workers of a `DataLoader` compute by themselves, in place of asking this process.
 
         Returns:
-            A function, or a module over the same state, with `receipt`, `stats()`, `cache_clear()`, `forget(...)`.
+            A function, or a module over the same state, with `receipt`, `stats()`, `cache_clear()`, `forget(...)`,
+            `fill(dataset)`.
 
         Raises:
             TypeError, ValueError: an option is not what it should be; the message says what to write.

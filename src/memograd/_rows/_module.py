@@ -14,12 +14,14 @@ from memograd._ambient._torch import leave_uncompiled
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from memograd._rows._fill import Filled
+    from memograd._rows._frozen import FrozenPart
     from memograd._rows._receipt import Receipt, RowsStats
-    from memograd._rows._rows import Rows
+    from memograd._rows._served import ServedRows
 
-    Make = Callable[[Any], Rows]
+    Make = Callable[[Any], ServedRows]
 
-NAMES = ("receipt", "stats", "cache_clear", "forget")
+NAMES = ("receipt", "stats", "cache_clear", "forget", "frozen_part", "fill")
 
 
 class RowsModule(nn.Module):
@@ -35,15 +37,17 @@ class RowsModule(nn.Module):
 
     __slots__ = ("__again__", "__rows__", "__wrapped__")
     __wrapped__: nn.Module
-    __rows__: Rows
+    __rows__: ServedRows
     __again__: Make
 
     if TYPE_CHECKING:
         receipt: Receipt | None
+        frozen_part: FrozenPart | None
 
         def stats(self) -> RowsStats: ...
         def cache_clear(self) -> None: ...
         def forget(self, *args: Any, **kwargs: Any) -> int: ...
+        def fill(self, dataset: Any, batch_size: int = 64, **how: Any) -> Filled: ...
 
     def __init_subclass__(cls, **_: Any) -> None:
         """Tell no registry of the module's own of the class that is derived from it."""
@@ -74,7 +78,7 @@ class RowsModule(nn.Module):
         return made
 
     def __reduce_ex__(self, protocol: Any) -> tuple[Any, ...]:
-        return rows_module, (self.__wrapped__, self.__again__)
+        return self.__rows__.for_worker() or (rows_module, (self.__wrapped__, self.__again__))
 
 
 def rows_module(module: nn.Module, make: Make) -> RowsModule:
@@ -130,6 +134,10 @@ class RowsFunction:
         """Forget the rows of a batch, for the function as it is now; count those that were there."""
         return self._rows.forget(args, kwargs)
 
+    def fill(self, dataset: Any, batch_size: int = 64, **how: Any) -> Filled:
+        """Compute and keep the rows of a dataset that are not there; as of a module."""
+        return self._rows.fill(dataset, batch_size, **how)
+
     def __repr__(self) -> str:
         return f"memo.rows({self.__wrapped__!r})"
 
@@ -140,10 +148,10 @@ class RowsFunction:
         return self
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return RowsFunction, (self.__wrapped__, self._make)
+        return self._rows.for_worker() or (RowsFunction, (self.__wrapped__, self._make))
 
 
-def _named(rows: Rows, name: str) -> Any:
+def _named(rows: ServedRows, name: str) -> Any:
     def forget(*args: Any, **kwargs: Any) -> int:
         return rows.forget(args, kwargs)
 

@@ -97,6 +97,19 @@ class Rows:
                 raise
             return self._plainly(args, kwargs, error)
 
+    def remember(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Receipt | None:
+        """Compute and keep the rows of a batch that are not there, whether that pays or not; tell what was done."""
+        before, self.recalling.always = self.recalling.always, True
+        try:
+            self.answer(args, kwargs)
+        finally:
+            self.recalling.always = before
+        return self.receipt
+
+    def all(self) -> list[Rows]:
+        """List what remembers rows."""
+        return [self]
+
     def _answered(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         graded = self.wrapped.is_graded
         account = self.sharing if graded else self.recalling

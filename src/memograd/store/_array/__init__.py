@@ -124,6 +124,23 @@ class Array(Store):
 
         return _numpy.scatter(self._rows, indices, rows)
 
+    def put_marked(self, indices: Any, rows: Any) -> Any:
+        """Put rows as `put_rows` does; give the marks that they have now, whatever others put there meanwhile."""
+        from memograd.store._array import _numpy
+
+        if self.readonly:
+            raise ValueError(f"{self!r} is readonly and takes nothing")
+        return _numpy.scatter_marked(self._rows, indices, rows)
+
+    def marks(self, indices: Any) -> Any:
+        """Give the mark of each row, a checksum of it and its place, as uint64; 0 for one that is not there.
+
+        Two rows of equal marks hold the same: who notes beside a row what it was made of notes its mark, too.
+        """
+        from memograd.store._array import _numpy
+
+        return _numpy.marks(self._rows, indices)
+
     def present(self, indices: Any = None) -> Any:
         """Tell for each index whether its row is there, as an array of bools; for every row where none are given."""
         from memograd.store._array import _numpy

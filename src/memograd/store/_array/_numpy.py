@@ -43,15 +43,25 @@ def verify(array: Rows, at: Indices, marks: npt.NDArray[np.uint64]) -> None:
             raise KeyError(new)
 
 
+def marks(array: Rows, indices: Any) -> npt.NDArray[np.uint64]:
+    """Give the marks of rows."""
+    return np.frombuffer(array.place.marks, np.uint64)[within(array, indices)]
+
+
 def scatter(array: Rows, indices: Any, rows: Any) -> int:
-    """Put rows, those that follow one another by one write."""
+    """Put rows; count them."""
+    return len(scatter_marked(array, indices, rows))
+
+
+def scatter_marked(array: Rows, indices: Any, rows: Any) -> npt.NDArray[np.uint64]:
+    """Put rows, those that follow one another by one write; give their marks."""
     at = within(array, indices).reshape(-1)
     data = as_bytes(array, rows, len(at))
     marks = np.array([mark_of(index, row) for index, row in zip(at.tolist(), data, strict=True)], np.uint64)
     with array.lock:
         for start, end in runs(at):
             put_run(array.place, int(at[start]), data[start:end], marks[start:end])
-    return len(at)
+    return marks
 
 
 def put_run(place: Place, first: int, rows: npt.NDArray[np.uint8], marks: npt.NDArray[np.uint64]) -> None:
