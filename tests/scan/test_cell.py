@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import pickle
+import threading
 from functools import partial
 from operator import is_
 
@@ -362,6 +363,17 @@ class Norm(Elman):
         return self.norm(y), h
 
 
+class Generates(Elman):
+    """Draws from a stream of its own."""
+
+    def __init__(self):
+        super().__init__()
+        self.generator = torch.Generator().manual_seed(0)
+
+    def forward(self, x, h):
+        return super().forward(x, h + torch.rand((), generator=self.generator))
+
+
 class InPlace(Elman):
     """Changes its carry."""
 
@@ -371,7 +383,13 @@ class InPlace(Elman):
 
 
 @pytest.mark.parametrize(
-    ("kind", "reason"), [(Counts, "holds a state elsewhere"), (Norm, "changes a buffer"), (InPlace, "in place")]
+    ("kind", "reason"),
+    [
+        (Counts, "changes the attribute 'count'"),
+        (Norm, "a buffer, or a frozen weight"),
+        (InPlace, "in place"),
+        (Generates, "holds a state elsewhere"),
+    ],
 )
 def test_a_cell_that_cannot_run_again_runs_plain_and_says_so(kind, reason):
     x, h = inputs()
@@ -423,6 +441,99 @@ def test_a_weight_that_changes_before_backward_is_seen():
         cell.h.weight.mul_(2)
     with pytest.raises(RuntimeError, match="modified by an inplace operation"):
         ys.sum().backward()
+
+
+@pytest.mark.parametrize("what", ["a buffer", "a frozen weight", "an attribute", "a weight put in its place"])
+def test_what_a_step_reads_and_changed_before_backward_raises(what):
+    (x, h), cell = inputs(), Elman()
+    cell.register_buffer("offset", torch.zeros(HIDDEN))
+    cell.gain = 1.0
+    plain = cell.forward
+    cell.forward = lambda x, h: plain(x, h + cell.offset * cell.gain)
+    cell.x.bias.requires_grad_(what != "a frozen weight")
+    ys, _ = tight(cell, x, h)(x, h)
+    with torch.no_grad():
+        match what:
+            case "a buffer":
+                cell.offset.add_(1)
+            case "a frozen weight":
+                cell.x.bias.add_(1)
+            case "an attribute":
+                cell.gain = 2.0
+            case _:
+                cell.h.weight = nn.Parameter(torch.zeros(HIDDEN, HIDDEN))
+    placed = cell.h.weight
+    with pytest.raises(RuntimeError, match=r"was changed since the forward pass|modified by an inplace operation"):
+        ys.sum().backward()
+    assert cell.h.weight is placed
+
+
+def test_a_cell_that_is_set_to_eval_before_backward_goes_back_as_it_went():
+    (x, h), cell = inputs(), Elman(dropout=0.5)
+    of, found = [x, h, *cell.parameters()], []
+    for scan in (memo.scan(cell), tight(cell, x, h)):
+        cell.train()
+        torch.manual_seed(0)
+        result = scan(x, h)
+        cell.eval()
+        found.append(gradients(result, of))
+        assert not cell.training
+    assert_same(found[1], found[0])
+
+
+def test_threads_share_a_cell():
+    (x, h), cell = inputs(), Elman()
+    of = [*cell.parameters()]
+    scan, expected = tight(cell, x, h), gradients(loop(cell, x, h), [*cell.parameters()])
+    found = []
+
+    def work(call):
+        found.extend(gradients(call(x, h), of) for _ in range(6))
+
+    threads = [threading.Thread(target=work, args=(call,)) for call in (scan, scan, partial(loop, cell))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 18
+    for each in found:
+        assert_same(each, expected)
+    assert all(isinstance(p, nn.Parameter) for p in cell.x._parameters.values())
+
+
+def test_a_state_that_was_found_is_as_it_was_before_it_was_looked_for():
+    x, h = inputs()
+    plain, ours = Counts(), Counts()
+    ours.load_state_dict(plain.state_dict())
+    with pytest.warns(UserWarning, match="count"):
+        found = memo.scan(ours, budget=50_000)(x, h)
+    assert torch.equal(found[0], loop(plain, x, h)[0])
+    assert ours.count == plain.count
+
+
+def test_a_cell_may_differentiate_inside():
+    x, h = inputs()
+    w = torch.randn(INPUTS, HIDDEN, requires_grad=True)
+
+    def cell(x, h):
+        with torch.enable_grad():
+            at = h.detach().requires_grad_()
+            (slope,) = torch.autograd.grad(torch.tanh(at).sum(), at)
+        h = torch.tanh(x @ w + 0.5 * h + slope)
+        return h, h
+
+    of = [x, h, w]
+    scan = tight(cell, x, h)
+    assert_same(gradients(scan(x, h), of), gradients(loop(cell, x, h), of))
+    assert scan.receipt.engine == "pieces"
+
+
+def test_inputs_of_any_strides_run_within_a_budget():
+    (x, h), cell = inputs(), Elman()
+    strided = x.detach().permute(2, 1, 0).contiguous().permute(2, 1, 0)
+    scan = memo.scan(cell, budget="1MiB")
+    scan(strided, h)
+    assert scan.receipt.engine == "pieces"
 
 
 def test_hooks_of_weights_fire_once_a_backward():

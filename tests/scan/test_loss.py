@@ -194,6 +194,94 @@ def test_dropout_of_steps_is_replayed_and_that_of_the_loss_is_its_own():
     assert not torch.equal(noisy, loss)
 
 
+def test_draws_of_a_cell_that_begin_later_are_replayed():
+    cell, (x, _) = nn.Linear(INPUTS + HIDDEN, HIDDEN), data()
+
+    def noisy(x, h):
+        h = torch.tanh(cell(torch.cat((x, h), 1)))
+        return (h * torch.rand(()) if x.sum() > 4 else h), h
+
+    h, of, found = torch.zeros(ROWS, HIDDEN), [*cell.parameters()], []
+    for budget in (None, "48KiB"):
+        torch.manual_seed(4)
+        loss = memo.scan(noisy, budget=budget).loss(x, None, lambda y: y.square().mean(), carry=h)
+        found.append([loss, *torch.autograd.grad(loss, of), torch.rand(3)])
+    assert_close(found[1], found[0])
+
+
+@pytest.mark.parametrize("window", [None, 50])
+def test_steps_and_loss_that_draw_leave_the_streams_where_the_steps_leave_them(window):
+    cell, (x, _) = Leaky(dropout=0.5), data()
+    h = torch.zeros(ROWS, HIDDEN)
+    torch.manual_seed(2)
+    memo.scan(cell)(x, h)
+    after = torch.rand(3)
+    torch.manual_seed(2)
+    memo.scan(cell, budget="256KiB", window=window).loss(
+        x, None, lambda y: functional.dropout(y, 0.5).square().mean(), carry=h
+    )
+    assert torch.equal(torch.rand(3), after)
+
+
+def test_a_loss_that_draws_draws_anew_in_each_call():
+    module, (x, _) = nn.LSTM(INPUTS, HIDDEN), data()
+    scan = memo.scan(module, budget="256KiB")
+    a, b = (scan.loss(x, None, lambda y: functional.dropout(y, 0.5).square().mean()) for _ in range(2))
+    assert not torch.equal(a, b)
+
+
+def test_a_head_that_changes_its_statistics_is_refused():
+    module, (x, _), norm = nn.LSTM(INPUTS, HIDDEN), data(), nn.BatchNorm1d(HIDDEN)
+    scan = memo.scan(module, budget="256KiB")
+    with pytest.raises(ValueError, match=r"changes a tensor .* Write head\.eval\(\)"):
+        scan.loss(x, None, lambda y: norm(y.flatten(0, 1)).square().mean())
+    assert norm.num_batches_tracked == 0
+    norm.eval()
+    scan.loss(x, None, lambda y: norm(y.flatten(0, 1)).square().mean())
+
+
+def test_a_step_that_takes_more_than_the_budget_is_not_tried_sixteen_at_a_time():
+    from torch.profiler import ProfilerActivity, profile
+
+    module, head, x = nn.LSTM(4, 16), nn.Linear(16, 2_000), torch.randn(400, 8, 4)
+    target = torch.randint(0, 2_000, (400, 8))
+
+    def fn(y, t):
+        return functional.cross_entropy(head(y).flatten(0, 1), t.flatten())
+
+    scan = memo.scan(module, budget=int(1.5 * smallest_of(lambda: memo.scan(module, budget=1).loss(x, target, fn))))
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as found:
+        scan.loss(x, target, fn).backward()
+    held = most = 0
+    for event in sorted(found.profiler.kineto_results.events(), key=lambda e: e.start_ns()):
+        if event.name() == "[memory]":
+            held += event.nbytes()
+            most = max(most, held)
+    given = 2 * sum(p.nbytes for p in (*module.parameters(), *head.parameters()))  # gradients, and what is scaled by 1
+    assert most - given <= 1.05 * scan.budget
+
+
+def test_inference_mode_takes_the_loss_alone():
+    module, (_, fn), (x, target) = nn.LSTM(INPUTS, HIDDEN), head_and_loss(), data()
+    with torch.inference_mode():
+        loss = memo.scan(module, budget="64KiB").loss(x, target, fn)
+    torch.testing.assert_close(loss, fn(module(x)[0], target).detach())
+
+
+@pytest.mark.parametrize("where", ["at the end", "at the beginning"])
+def test_targets_that_are_left_out_are_noticed_wherever_they_stand(where):
+    module, (head, _), (x, target) = nn.LSTM(INPUTS, HIDDEN), head_and_loss(), data()
+    target[299 if where == "at the beginning" else 290 :, :2] = -100
+    if where == "at the beginning":
+        target = target.flip(0)
+
+    def fn(y, t):
+        return functional.cross_entropy(head(y).flatten(0, 1), t.flatten())
+
+    with pytest.raises(ValueError, match="let fn give the sum over steps"):
+        memo.scan(module, budget="160KiB").loss(x, target, fn)
+
+
 @pytest.mark.parametrize("wrong", ["sum said to be mean", "mean said to be sum"])
 def test_a_reduction_that_is_not_the_functions_is_refused(wrong):
     given, said = ("sum", "mean") if wrong.startswith("sum") else ("mean", "sum")
@@ -215,6 +303,11 @@ def test_a_head_that_only_later_steps_read_raises_before_its_gradient_is_lost():
 
 
 REFUSED = {
+    "chunks with a gradient": (
+        lambda x, t: ([x[:50].requires_grad_(), x[50:]], t, lambda y, _: y.mean()),
+        ValueError,
+        "got a chunk from xs that requires grad",
+    ),
     "no function": (lambda x, t: (x, t, None), TypeError, "got NoneType for fn"),
     "a loss that is no number": (lambda x, t: (x, t, lambda y, _: y), TypeError, "expected one number"),
     "targets of another length": (

@@ -113,11 +113,15 @@ def planned(steps: int, budget: int, costs: Callable[[Sequence[int]], Costs], ca
         costs: makes trials of so many steps, and says what they took.
         call: what it costs to run a piece, besides its steps, in steps.
     """
-    if (whole := all_kept(steps, budget, costs)) is not None:
-        return whole
-    rough = costs([min(n, steps) for n in _SHORT])
+    # A few steps at first: a step may take more than the budget.
+    rough = costs([min(n, steps) for n in (1, 2)])
+    if rough.fixed + _SHORT[-1] * rough.step <= budget:
+        if (whole := all_kept(steps, budget, costs)) is not None:
+            return whole
+        rough = costs([min(n, steps) for n in _SHORT])
     room = min((budget - rough.fixed) // max(rough.step, 1), max(steps // _PART, *_SHORT), steps)
     near = [1, 2, 4, 8] if room < _SHORT[0] else [room // 4, room // 2, room]
+    near = [n for n in near if n <= max(room, 2)]
     return quickest(steps, budget, costs(sorted({min(n, steps) for n in near})), call)
 
 

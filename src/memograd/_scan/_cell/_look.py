@@ -12,16 +12,15 @@ from typing import TYPE_CHECKING
 import torch
 
 from memograd._ambient._streams import loaded_streams, read_streams, set_streams
-from memograd._replay._memory import version
 from memograd._scan._cell._form import Form
 from memograd._scan._cell._reads import Reads, Watch, modules_of
+from memograd._scan._cell._standing import Standing
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from torch import Tensor
 
-    from memograd._ambient._streams import State
     from memograd._scan._cell._steps import Steps
 
 
@@ -31,6 +30,7 @@ class Look:
 
     Attributes:
         reads: the tensors that the cell reads and that require grad.
+        standing: how things stand with what has no gradient.
         ys: the form of an output.
         outputs, carry: an output, and the state behind the step.
         draws: whether it drew from a random stream.
@@ -38,6 +38,7 @@ class Look:
     """
 
     reads: Reads
+    standing: Standing
     ys: Form
     outputs: list[Tensor]
     carry: list[Tensor]
@@ -53,36 +54,33 @@ def look(steps: Steps, x: Sequence[Tensor], carry: Sequence[Tensor]) -> Look:
         x: what the first step reads.
         carry: the first state.
     """
-    before = read_streams(loaded_streams())
-    buffers = [b for module in modules_of(steps.cell) for b in module.buffers()]
-    given = [*x, *carry]
-    versions = [version(t) for t in (*given, *buffers)]
+    before, roots = read_streams(loaded_streams()), modules_of(steps.cell)
+    given, standing = [*x, *carry], Standing(roots)
     try:
         with torch.no_grad():
-            copies = [t.detach().clone() for t in given]
-            with Watch() as watch:
-                y, behind = steps.step(copies[: len(x)], copies[len(x) :])
+            # Copies, alike for both: a step may round otherwise where it reads from elsewhere.
+            first, again = ([t.detach().clone() for t in given] for _ in range(2))
+            with Watch(first) as watch:
+                y, behind = steps.step(first[: len(x)], first[len(x) :])
             draws = read_streams(before) != before
             form, outputs = Form.of(y, "y_t")
-            if not all(map(_same, copies, given)):
+            if not all(map(_same, first, given)):
                 why = "the cell changes its inputs or its carry in place; write carry = carry + ..."
-            elif versions != [version(t) for t in (*given, *buffers)]:
-                why = "the cell changes a buffer of its module, which a step that is run again would change again"
+            elif changed := standing.changed():
+                why = f"the cell changes {changed}, which is no part of its carry"
             else:
-                why = _differs(steps, x, carry, [*outputs, *behind], before)
+                set_streams(before)
+                other, behind_other = steps.step(again[: len(x)], again[len(x) :])
+                why = _differs([*outputs, *behind], [*Form.of(other, "y_t")[1], *behind_other])
     finally:
         set_streams(before)
-    own = {id(t) for t in (*x, *carry)}
-    watched = [t for name, t in watch.found.items() if name not in own]
-    return Look(Reads(steps.cell, watched), form, outputs, behind, draws, why or _misfit(carry, behind))
+        standing.put_back()
+    reads = Reads(steps.cell, watch.found.values())
+    standing = Standing(roots, watch.constants.values())
+    return Look(reads, standing, form, outputs, behind, draws, why or _misfit(carry, behind))
 
 
-def _differs(
-    steps: Steps, x: Sequence[Tensor], carry: Sequence[Tensor], first: list[Tensor], streams: dict[str, State]
-) -> str:
-    set_streams(streams)
-    y, behind = steps.step([t.detach() for t in x], [t.detach() for t in carry])
-    again = [*Form.of(y, "y_t")[1], *behind]
+def _differs(first: list[Tensor], again: list[Tensor]) -> str:
     if len(again) == len(first) and all(map(_same, again, first)):
         return ""
     return (

@@ -156,19 +156,23 @@ class CellScan(nn.Module):
     ) -> tuple[Form, list[Tensor], list[Tensor]]:
         """Run within the budget, or one step after the other."""
         why = "no budget" if self.budget is None else _out_of_reach([*inputs, *first])
+        asked = False
         if not why:
-            seen = look(steps, [x[0] for x in inputs], first)
-            asked = any(t.requires_grad for t in (*inputs, *first, *seen.reads.tensors))
-            why = seen.why_not if asked else "nothing is to be taken back"
-            if not why:
+            seen = _looked(steps, [x[0] for x in inputs], first)
+            if isinstance(seen, Look):
+                asked = any(t.requires_grad for t in (*inputs, *first, *seen.reads.tensors))
+                why = seen.why_not if asked else "nothing is to be taken back"
+            else:
+                asked, why = True, f"a step cannot be tried without grad: {seen}"
+            if not why and isinstance(seen, Look):
                 try:
                     return seen.ys, *self._within(_Task(steps, seen, number, inputs, first))
                 except Strangers as error:
                     why = str(error)
-            if asked:
-                self._say(why)
-        self._memograd_receipt = Receipt(number, number, "plain", "bits", why)
         out, last, ys = steps.run(0, number, inputs, first)
+        if asked:
+            self._say(why)
+        self._memograd_receipt = Receipt(number, number, "plain", "bits", why)
         return ys, out, last
 
     def _within(self, task: _Task) -> tuple[list[Tensor], list[Tensor]]:
@@ -194,7 +198,8 @@ class CellScan(nn.Module):
 
         def costs(lengths: Sequence[int]) -> Costs:
             step, fixed = sizes(task.trial, lengths, self._known, task.kind)
-            return Costs(carry, step, fixed)
+            # While sums of gradients grow, there is one more of each.
+            return Costs(carry, step, fixed + sum(t.nbytes for t in task.seen.reads.tensors))
 
         streams = read_streams(loaded_streams())
         try:
@@ -237,7 +242,7 @@ class _Task:
 
     def program(self, draws: bool) -> CellPieces:
         """Give the pieces of the cell."""
-        return CellPieces(self.steps, self.seen.reads, self.seen.ys, draws)
+        return CellPieces(self.steps, self.seen.reads, self.seen.standing, self.seen.ys, draws)
 
     def trial(self, steps: int) -> int:
         """Run a piece forward and back; give the most bytes that it took."""
@@ -262,6 +267,14 @@ def is_cell(cell: object) -> bool:
     except (TypeError, ValueError):
         return False
     return True
+
+
+def _looked(steps: Steps, x: Sequence[Tensor], carry: Sequence[Tensor]) -> Look | Exception:
+    """Look at a step; give what it raises where it cannot be run without grad."""
+    try:
+        return look(steps, x, carry)
+    except Exception as error:  # noqa: BLE001 - the plain run will say whether it is the cell's own
+        return error
 
 
 def _out_of_reach(tensors: Sequence[Tensor]) -> str:

@@ -82,13 +82,19 @@ class _Budgeted(torch.autograd.Function):
         check_one_backward(*grad_outputs)
         program: CellPieces = ctx.interpreter.program
         program.xs, carry, weights = _parts([t.detach() for t in ctx.saved_tensors], ctx.ends)
+        if changed := program.standing.changed():
+            raise RuntimeError(
+                f"memo.scan: {changed} was changed since the forward pass, which reads it again on the way back. Go "
+                "backward before, or change a copy."
+            )
         outputs = len(grad_outputs) - len(carry)
         asked = ctx.needs_input_grad[4 : 4 + ctx.ends[0]]
         program.dout = grad_outputs[:outputs]
         dxs = [torch.zeros_like(x) if needed else None for x, needed in zip(program.xs, asked, strict=True)]
         program.dxs = dxs
         try:
-            dcarry, dweights = ctx.interpreter.back(carry, weights, grad_outputs[outputs:])
+            with program.standing.flags():
+                dcarry, dweights = ctx.interpreter.back(carry, weights, grad_outputs[outputs:])
         except Strangers as error:
             raise RuntimeError(
                 f"memo.scan: {error}. Let the first step read it, too, or hold it in the module that is the cell."
@@ -104,6 +110,7 @@ def _forward(interpreter: Interpreter, program: CellPieces, carry: list[Any], we
         last = interpreter.forward(carry, weights)
     except Strangers:
         set_streams(streams)
+        program.standing.put_back()
         raise
     if program.draws or read_streams(streams) == streams:
         return last

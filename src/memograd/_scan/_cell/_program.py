@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import torch
 
 from memograd._replay._memory import version
-from memograd._scan._cell._reads import check_ends
+from memograd._scan._cell._reads import Strangers, check_ends
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
     from memograd._scan._cell._form import Form
     from memograd._scan._cell._reads import Reads
+    from memograd._scan._cell._standing import Standing
     from memograd._scan._cell._steps import Steps
 
 
@@ -27,6 +28,7 @@ class CellPieces:
 
     Attributes:
         steps, reads: the cell, and what it reads.
+        standing: how things stand with what it reads and has no gradient.
         ys: the form of an output.
         draws: whether a step may draw from a random stream.
         xs: (T, ...) inputs.
@@ -37,6 +39,7 @@ class CellPieces:
 
     steps: Steps
     reads: Reads
+    standing: Standing
     ys: Form
     draws: bool
     xs: Sequence[Tensor] = ()
@@ -64,7 +67,7 @@ class CellPieces:
         """Run steps; where they are recorded, on stand-ins for what they read."""
         recorded = torch.is_grad_enabled()
         before = [version(t) for t in (*inputs, *carry)]
-        with self.reads.stand_ins(weights) if recorded else nullcontext():
+        with self.reads.stand_ins(weights) if recorded else nullcontext() as instead:
             outputs, behind, form = self.steps.run(begin, end, inputs, carry)
         if not form.is_like(self.ys):
             raise TypeError(f"memo.scan: got y_t as {form}, after {self.ys}; expected the same form at each step.")
@@ -72,8 +75,10 @@ class CellPieces:
             raise RuntimeError(
                 "memo.scan: the cell changes its inputs or its carry in place; write carry = carry + ..."
             )
-        if recorded:
-            check_ends([*outputs, *behind], [*inputs, *carry, *weights])
+        if changed := self.standing.changed():
+            raise Strangers(f"the cell changes {changed}, which is no part of its carry")
+        if instead is not None:
+            check_ends([*outputs, *behind], [*inputs, *carry, *weights, *instead.leaves])
         return outputs, behind
 
     def write(self, begin: int, end: int, outputs: Sequence[Tensor]) -> None:

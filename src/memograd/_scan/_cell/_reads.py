@@ -7,17 +7,15 @@ graph that ends elsewhere, too, is found out before anybody trusts it.
 from __future__ import annotations
 
 import inspect
-from contextlib import contextmanager
 from functools import partial
 from types import FunctionType, MethodType
 from typing import TYPE_CHECKING, Any, cast
 
-import torch
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Generator, Iterable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 
 class Strangers(Exception):  # noqa: N818 - control flow: the call is run without a budget, then
@@ -25,41 +23,57 @@ class Strangers(Exception):  # noqa: N818 - control flow: the call is run withou
 
 
 class Watch(TorchFunctionMode):
-    """Notes the tensors that require grad and come from outside of this block.
+    """Notes the tensors that come from outside of this block.
+
+    Args:
+        given: those that do not count.
 
     Attributes:
-        found: these, in the order in which they are met.
+        found: those that require grad, in the order in which they are met.
+        constants: the others.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, given: Iterable[Tensor] = ()) -> None:
         super().__init__()
         self.found: dict[int, Tensor] = {}
+        self.constants: dict[int, Tensor] = {}
+        # What was made in here must live until the end: names of what is gone are given out again.
+        self._made = {id(t): t for t in given}
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        # Without grad mode, nothing that is made in here requires grad.
         for value in _tensors((*args, *(kwargs or {}).values())):
-            if value.requires_grad and not torch.is_grad_enabled():
-                self.found.setdefault(id(value), value)
-        return func(*args, **(kwargs or {}))
+            if id(value) not in self._made:
+                (self.found if value.requires_grad else self.constants).setdefault(id(value), value)
+        result = func(*args, **(kwargs or {}))
+        self._made.update((id(t), t) for t in _tensors((result,)))
+        return result
 
 
 class Instead(TorchFunctionMode):
-    """Lets operations read stand-ins.
+    """Lets operations of this thread read stand-ins.
 
     Args:
         instead: by the ids of those that they stand in for.
+
+    Attributes:
+        leaves: those that were made in here.
     """
 
     def __init__(self, instead: Mapping[int, Tensor]) -> None:
         super().__init__()
         self.instead = instead
+        self.leaves: list[Tensor] = []
 
     def __torch_function__(
         self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
     ) -> Any:
-        return func(*map(self._of, args), **{name: self._of(value) for name, value in (kwargs or {}).items()})
+        before = {id(t) for t in _tensors(args) if t.requires_grad}
+        result = func(*map(self._of, args), **{name: self._of(value) for name, value in (kwargs or {}).items()})
+        if isinstance(result, Tensor) and result.requires_grad and result.is_leaf and id(result) not in before:
+            self.leaves.append(result)
+        return result
 
     def _of(self, value: Any) -> Any:
         if isinstance(value, Tensor):
@@ -95,18 +109,6 @@ def modules_of(f: Any) -> list[nn.Module]:
     return [value for value in (*named.nonlocals.values(), *named.globals.values()) if isinstance(value, nn.Module)]
 
 
-def _weights(roots: Sequence[nn.Module]) -> Iterator[tuple[Any, Any, Tensor]]:
-    """Go through the places in which modules hold tensors that require grad: a dictionary or list, and where in it."""
-    modules = {id(module): module for root in roots for module in root.modules()}
-    for module in modules.values():
-        held = vars(module)
-        flat: list[Any] = held["_flat_weights"] if isinstance(module, nn.RNNBase) else []
-        every: list[tuple[Any, Any, Any]] = [(flat, at, value) for at, value in enumerate(flat)]
-        for holder in (held["_parameters"], held["_buffers"]):
-            every += [(holder, name, value) for name, value in holder.items()]
-        yield from (place for place in every if place[2] is not None and place[2].requires_grad)
-
-
 class Reads:
     """The tensors that a cell reads and that require grad.
 
@@ -119,33 +121,12 @@ class Reads:
     """
 
     def __init__(self, cell: Any, watched: Iterable[Tensor] = ()) -> None:
-        self._places: list[tuple[Any, Any, int]] = []
-        places: dict[int, int] = {}
-        self.tensors: list[Tensor] = []
-        for holder, name, value in _weights(modules_of(cell)):
-            self._places.append((holder, name, self._take(value, places)))
-        self._others = [self._take(value, places) for value in watched if id(value) not in places]
+        weights = (t for root in modules_of(cell) for t in (*root.parameters(), *root.buffers()) if t.requires_grad)
+        self.tensors = [*{id(t): t for t in (*weights, *watched)}.values()]
 
-    def _take(self, tensor: Tensor, places: dict[int, int]) -> int:
-        if id(tensor) not in places:
-            places[id(tensor)] = len(self.tensors)
-            self.tensors.append(tensor)
-        return places[id(tensor)]
-
-    @contextmanager
-    def stand_ins(self, tensors: Sequence[Tensor]) -> Generator[None]:
-        """Let the cell read other tensors in place of these."""
-        for holder, name, at in self._places:
-            holder[name] = tensors[at]
-        try:
-            if not self._others:
-                yield
-                return
-            with Instead({id(self.tensors[at]): tensors[at] for at in self._others}):
-                yield
-        finally:
-            for holder, name, at in self._places:
-                holder[name] = self.tensors[at]
+    def stand_ins(self, tensors: Sequence[Tensor]) -> Instead:
+        """Let operations of this thread read other tensors in place of these: the modules are left alone."""
+        return Instead({id(mine): other for mine, other in zip(self.tensors, tensors, strict=True)})
 
 
 def check_ends(roots: Sequence[Tensor], leaves: Iterable[Tensor]) -> None:

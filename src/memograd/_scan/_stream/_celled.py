@@ -49,7 +49,7 @@ def cell_loss(
 
     def pieces(at: int, _: int) -> CellPieces:
         given: Any = [feed.behind(at)]
-        return CellPieces(steps, seen.reads, seen.ys, seen.draws, given)
+        return CellPieces(steps, seen.reads, seen.standing, seen.ys, True, given)
 
     def shaped(outputs: Sequence[Tensor], _: int) -> Any:
         return seen.ys.filled([y.transpose(0, 1) if batch_first else y for y in outputs])
@@ -58,7 +58,7 @@ def cell_loss(
 
     def costs(trial: Callable[[int], int], lengths: Sequence[int]) -> Costs:
         step, fixed = sizes(trial, lengths, known, None)
-        return Costs(sum(t.nbytes for t in first) + STREAM * seen.draws, step, fixed)
+        return Costs(sum(t.nbytes for t in first) + STREAM, step, fixed)
 
     targets = asked.target_feed(source.steps, device, batch_first=batch_first)
     stream = Stream(

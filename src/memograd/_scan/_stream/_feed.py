@@ -165,6 +165,8 @@ def _checked(value: Any, time: int, name: str) -> Any:
 
 def _as_tensor(chunk: Any, name: str) -> Tensor:
     if isinstance(chunk, Tensor):
+        if chunk.requires_grad:
+            raise ValueError(f"memo.scan: got a chunk from {name} that requires grad; expected data. Detach it.")
         return chunk
     if isinstance(chunk, np.ndarray):
         return torch.from_numpy(np.ascontiguousarray(cast("NDArray[Any]", chunk)))

@@ -8,20 +8,21 @@ from __future__ import annotations
 
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import torch
 
 from memograd._ambient._streams import loaded_streams, read_streams, set_streams
 from memograd._replay._interpreter import Interpreter, Needs
+from memograd._replay._plan import Costs, plan
 from memograd._replay._spill import Spill
 from memograd._replay._trial import most_bytes
 from memograd._scan._budget import Within, planned, spilled
-from memograd._scan._cell._reads import Reads, Watch
+from memograd._scan._cell._reads import Reads, Watch, modules_of
+from memograd._scan._cell._standing import Standing
 from memograd._scan._layer import final
 from memograd._scan._stream._feed import windows
-from memograd._scan._stream._losses import Losses, Sum
+from memograd._scan._stream._losses import Losses, Sum, check_reduction
 from memograd._scan._stream._progress import progress
 from memograd._scan._torch import apply
 
@@ -31,11 +32,11 @@ if TYPE_CHECKING:
     from torch import Tensor
 
     from memograd._replay._interpreter import Program
-    from memograd._replay._plan import Costs, Schedule
+    from memograd._replay._plan import Schedule
     from memograd._scan._stream._feed import Feed
     from memograd._scan._within import Bounds
 
-REDUCTIONS = ("mean", "sum")
+_PIECE = 256  # steps at once where nothing is kept
 
 
 @dataclass(frozen=True)
@@ -120,13 +121,18 @@ class _Work:
         return {steps: self._schedule(*at) for steps, at in lengths.items()}
 
     def _schedule(self, begin: int, end: int) -> Schedule:
+        if not self.asked:  # nothing is kept: pieces of any length
+            return plan(end - begin, _PIECE, Costs(0, 1))
         program = replace(self.program(begin, end), sum=Sum())
 
         def trial(steps: int) -> int:
             return most_bytes(program, steps, self.stream.first, self._weights, self._needs, outputs=1)
 
         def costs(lengths: Sequence[int]) -> Costs:
-            return self.stream.costs(trial, lengths)
+            found = self.stream.costs(trial, lengths)
+            # While sums of gradients grow, there is one more of each.
+            more = sum(t.nbytes for t in self._weights)
+            return Costs(found.carry, found.step, found.fixed + more)
 
         try:
             return planned(end - begin, self.stream.bounds.budget, spilled(costs, self.stream.bounds.spill))
@@ -153,7 +159,7 @@ class _Work:
             (ways * (end - begin) + schedules[end - begin].ahead * self.asked)
             for begin, end in windows(self.stream.steps, self.stream.bounds.window)
         )
-        carry = first
+        carry, began = first, read_streams(loaded_streams())
         with progress("scan.loss", total, self.stream.bar) as tick:
             for begin, end in windows(self.stream.steps, self.stream.bounds.window):
                 program = replace(self.program(begin, end), tick=tick)
@@ -170,7 +176,8 @@ class _Work:
                     sums = [_added(a, b) for a, b in zip(sums, grads, strict=True)]
                 carry = [t.detach() for t in behind]
         self.last = carry
-        if self.sum.streams:
+        if self.sum.streams and read_streams(began) == began:
+            # Steps drew nothing: who draws next must not draw what the function has drawn.
             set_streams(self.sum.streams)
         assert self.sum.like is not None
         return torch.full_like(self.sum.like, self.sum.total), sums
@@ -202,13 +209,19 @@ def _look(stream: Stream) -> Reads:
     with torch.no_grad():
         outputs, _ = program.run(0, steps, program.read(0, steps), stream.first, stream.weights)
         streams = read_streams(loaded_streams())
-        with Watch() as watch:
+        modules = Standing(modules_of(stream.fn))
+        with Watch(outputs) as watch:
             whole = _value(stream, outputs, 0, steps)
+        if changed := modules.changed():
+            modules.put_back()
+            raise ValueError(
+                f"memo.scan: the loss function changes {changed}, once for each chunk, whose length is the plan's; "
+                "expected a function that changes nothing. Write head.eval(), or take what changes out of it."
+            )
         if steps == 2 and read_streams(before) == streams:
             parts = [_value(stream, outputs, at, at + 1) for at in range(2)]
-            _check_reduction(stream.mean, whole, parts)
-    own = {id(t) for t in outputs}
-    return Reads(stream.fn, [t for name, t in watch.found.items() if name not in own])
+            check_reduction(stream.mean, whole, parts, (1, 1))
+    return Reads(stream.fn, watch.found.values())
 
 
 def _value(stream: Stream, outputs: Sequence[Tensor], begin: int, end: int) -> Tensor:
@@ -217,22 +230,6 @@ def _value(stream: Stream, outputs: Sequence[Tensor], begin: int, end: int) -> T
     some = [t[begin * rows : end * rows] for t in outputs]
     target = () if stream.targets is None else (stream.targets[begin:end],)
     return stream.fn(stream.shaped(some, end - begin), *target)
-
-
-def _check_reduction(mean: bool, whole: Any, parts: list[Any]) -> None:
-    if not all(isinstance(value, torch.Tensor) and value.dim() == 0 for value in (whole, *parts)):
-        return  # said when the first piece is run
-    total, each = float(whole), [float(part) for part in parts]
-    expected = sum(each) / 2 if mean else sum(each)
-    scale = max(abs(total), *map(abs, each))
-    if abs(total - expected) <= 1e-2 * scale or isnan(scale):
-        return
-    said, other = REDUCTIONS if mean else REDUCTIONS[::-1]
-    raise ValueError(
-        f"memo.scan: got reduction={said!r} and a function that gives {total:.6g} for two steps, {each[0]:.6g} and "
-        f"{each[1]:.6g} for each of them; expected their {said}, {expected:.6g}. Write reduction={other!r} if it is "
-        "that; else (targets that are left out, say) let fn give the sum over steps, and divide afterwards."
-    )
 
 
 def _added(a: Tensor | None, b: Tensor | None) -> Tensor | None:

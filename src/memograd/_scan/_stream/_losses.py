@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import sys
+from _blake2 import blake2b
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, field
+from math import isnan
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -22,17 +25,23 @@ if TYPE_CHECKING:
     from memograd._scan._stream._feed import Feed
 
 
+REDUCTIONS = ("mean", "sum")
+_CHECKS = 3  # pieces, the last ones of the sequence
+
+
 @dataclass
 class Sum:
     """The loss so far, and what its function draws from.
 
     Attributes:
         total: of the pieces' losses, each with its weight.
+        checked: pieces whose loss was compared with that of their halves.
         like: a piece's loss, None before the first.
         streams: the random streams of the function, which are not those that steps replay; empty before it has any.
     """
 
     total: float = 0.0
+    checked: int = 0
     like: Tensor | None = None
     streams: dict[str, State] = field(default_factory=dict[str, "State"])
 
@@ -84,14 +93,30 @@ class Losses:
         if not (recorded or self.always):
             return [], behind
         target = () if self.targets is None else (self.targets[begin:end],)
-        with self._own_draws(), self.reads.stand_ins(weights[mine:]) if recorded else nullcontext():
+        with self._own_draws(), self.reads.stand_ins(weights[mine:]) if recorded else nullcontext() as instead:
             loss = self.fn(self.shaped(outputs, end - begin), *target)
         _check(loss)
-        if recorded:
-            _check_ends([loss, *behind], [*inputs, *carry, *weights])
+        if recorded and end - begin > 1 and self.sum.checked < _CHECKS and not self.draws:
+            self._check_parts(loss, outputs, begin, end)
+        if instead is not None:
+            _check_ends([loss, *behind], [*inputs, *carry, *weights, *instead.leaves])
         self.sum.total += float(loss.detach()) * self._of(begin, end)
         self.sum.like = loss.detach()
         return [loss], behind
+
+    def _check_parts(self, whole: Tensor, outputs: Sequence[Tensor], begin: int, end: int) -> None:
+        """Look at the first pieces whether their loss is the mean, or sum, that it is said to be."""
+        self.sum.checked += 1
+        steps, half, before = end - begin, (end - begin) // 2, read_streams(loaded_streams())
+        rows = len(outputs[0]) // steps
+        parts: list[Tensor] = []
+        with torch.no_grad():
+            for a, b in ((0, half), (half, steps)):
+                target = () if self.targets is None else (self.targets[begin + a : begin + b],)
+                parts.append(self.fn(self.shaped([t[a * rows : b * rows] for t in outputs], b - a), *target))
+        if read_streams(before) == before:  # what draws is another one each time
+            check_reduction(bool(self.weight), whole, parts, (half, steps - half))
+        set_streams(before)
 
     @contextmanager
     def _own_draws(self) -> Generator[None]:
@@ -100,7 +125,10 @@ class Losses:
             yield
             return
         of_steps = read_streams(loaded_streams())
-        set_streams(self.sum.streams or of_steps)
+        if self.sum.streams:
+            set_streams(self.sum.streams)
+        else:
+            _seed_anew(of_steps)
         yield
         self.sum.streams = read_streams(of_steps)
         set_streams(of_steps)
@@ -127,6 +155,37 @@ class Losses:
     def restore(self, at: int, kept: Sequence[Tensor]) -> list[Tensor]:
         """Give a state as it was kept."""
         return list(kept)
+
+
+def _seed_anew(streams: dict[str, State]) -> None:
+    """Set the random streams to others, which these determine and do not lead to."""
+    seed = int.from_bytes(blake2b(repr(sorted(streams.items())).encode(), digest_size=4).digest(), "little")
+    torch.manual_seed(seed)
+    for name, library in (("random", "random"), ("numpy.random", "numpy.random")):
+        if name in streams:
+            sys.modules[library].seed(seed)
+
+
+def check_reduction(mean: bool, whole: Any, parts: Sequence[Any], steps: tuple[int, int]) -> None:
+    """Look whether a loss is the mean, or the sum, of those of its parts, of so many steps.
+
+    Raises:
+        ValueError: it is neither, or the other one.
+    """
+    if not all(isinstance(value, torch.Tensor) and value.dim() == 0 for value in (whole, *parts)):
+        return  # said when the first piece is run
+    total, each = float(whole.detach()), [float(part.detach()) for part in parts]
+    expected = sum(n * part for n, part in zip(steps, each, strict=True)) / sum(steps) if mean else sum(each)
+    scale = max(abs(total), *map(abs, each))
+    if abs(total - expected) <= 1e-2 * scale or isnan(scale):
+        return
+    said, other = REDUCTIONS if mean else REDUCTIONS[::-1]
+    raise ValueError(
+        f"memo.scan: got reduction={said!r} and a function that gives {total:.6g} for {sum(steps)} steps, "
+        f"{each[0]:.6g} and {each[1]:.6g} for {steps[0]} and {steps[1]} of them; expected their {said}, "
+        f"{expected:.6g}. Write reduction={other!r} if it is that; else (targets that are left out, say) let fn give the "
+        "sum over steps, and divide afterwards."
+    )
 
 
 def _check(loss: Any) -> None:

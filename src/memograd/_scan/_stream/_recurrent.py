@@ -12,7 +12,8 @@ from memograd._scan._course import Lanes
 from memograd._scan._pieces import Job, Pieces
 from memograd._scan._states import States, first_states
 from memograd._scan._stream._feed import Feed, source_of
-from memograd._scan._stream._loss import REDUCTIONS, Result, Stream, loss_of
+from memograd._scan._stream._loss import Result, Stream, loss_of
+from memograd._scan._stream._losses import REDUCTIONS
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Sequence
