@@ -11,7 +11,7 @@ import inspect
 from collections import OrderedDict
 from dataclasses import replace
 from threading import RLock
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -202,8 +202,8 @@ def _is_in_name_only(model: nn.Module, parts: Cut) -> bool:
         return False
     place = parts.until.split(":")[0].split(" ")[0]
     around = [place.rsplit(".", k)[0] for k in range(place.count(".") + 1)]
-    modules = {str(name): module for name, module in model.named_modules()}
-    live: list[str] = [step.target for step in parts.rest.steps if step.op == "module"]
+    modules = cast("dict[str, nn.Module]", dict(cast("Any", model).named_modules()))
+    live = [str(step.target) for step in parts.rest.steps if step.op == "module"]
     asked = [modules[name] for name in (*live, *around) if name in modules]
     return place not in modules or any(is_frozen(m) and any(True for _ in m.parameters()) for m in asked)
 
