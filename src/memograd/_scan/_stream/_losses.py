@@ -183,8 +183,8 @@ def check_reduction(mean: bool, whole: Any, parts: Sequence[Any], steps: tuple[i
     raise ValueError(
         f"memo.scan: got reduction={said!r} and a function that gives {total:.6g} for {sum(steps)} steps, "
         f"{each[0]:.6g} and {each[1]:.6g} for {steps[0]} and {steps[1]} of them; expected their {said}, "
-        f"{expected:.6g}. Write reduction={other!r} if it is that; else (targets that are left out, say) let fn give the "
-        "sum over steps, and divide afterwards."
+        f"{expected:.6g}. Write reduction={other!r} if it is that; else (targets that are left out, say) let fn give "
+        "the sum over steps, and divide afterwards."
     )
 
 
