@@ -8,6 +8,7 @@ import pytest
 import torch
 from tests.scan.judge import Trial, assert_no_worse, results
 from tests.scan.test_budget import tight
+from tests.scan.test_loss import smallest_of
 from torch import nn
 from torch.nn import functional
 
@@ -37,7 +38,7 @@ def test_within_a_budget_results_and_gradients_are_the_plain_ones(kind, options)
     found, ours_shape = results(ours, trial)
     assert ours_shape == shape
     assert_no_worse(found, theirs, trial)
-    assert ours.receipt.within.ahead > 0
+    assert ours.receipt.within.peak <= ours.budget
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -85,7 +86,10 @@ def test_a_streamed_loss_has_the_gradients_of_the_whole(kind):
         return functional.mse_loss(head(y), target)
 
     expected = fn(module(x.cuda())[0][:-1], x[1:].cuda())
-    loss = memo.scan(module, budget="512KiB").loss(x[:-1].numpy(), x[1:].numpy(), fn)
+    call = x[:-1].numpy(), x[1:].numpy(), fn
+    least = smallest_of(lambda: memo.scan(module, budget=1).loss(*call))
+    scan = memo.scan(module, budget=int(1.1 * least))
+    loss = scan.loss(*call)
     torch.testing.assert_close(loss, expected)
     for a, b in zip(torch.autograd.grad(loss, of), torch.autograd.grad(expected, of), strict=True):
         torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * float(b.abs().max()))
