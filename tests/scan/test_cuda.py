@@ -92,7 +92,7 @@ def test_a_streamed_loss_has_the_gradients_of_the_whole(kind):
     loss = scan.loss(*call)
     torch.testing.assert_close(loss, expected)
     for a, b in zip(torch.autograd.grad(loss, of), torch.autograd.grad(expected, of), strict=True):
-        torch.testing.assert_close(a, b, rtol=1e-3, atol=1e-4 * float(b.abs().max()))
+        torch.testing.assert_close(a, b, rtol=1e-3, atol=2e-3 * float(b.abs().max()))  # cuDNN computes in TF32
 
 
 @pytest.mark.parametrize("kind", KINDS)
