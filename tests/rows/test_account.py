@@ -102,7 +102,7 @@ def test_a_function_cheaper_than_its_rows_digests_is_called_plainly():
 def test_sharing_and_recalling_are_judged_apart():
     model = nn.Linear(16, 4)
     mine = Memo().rows(model)
-    rows = mine.__rows__
+    rows = mine.__rows__.rows
     rows.sharing.tell(0.0, 0.0, 0)
     rows.sharing.tell(100.0, 0.0, 0)
     assert (mine.stats().sharing, mine.stats().recalling) == (False, True)
