@@ -19,7 +19,7 @@ from memograd._replay._spill import Spill
 @settings(deadline=None, max_examples=50)
 @given(plan=st.lists(st.tuples(st.sampled_from(["put", "get", "drop"]), st.integers(1, 9)), max_size=30))
 def test_a_state_is_what_was_kept(plan):
-    spill, kept, at = Spill(None), {}, 0
+    spill, kept, at = Spill(""), {}, 0
     for act, size in plan:
         if act == "put":
             at += size

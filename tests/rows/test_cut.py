@@ -170,12 +170,9 @@ class Rewrites(nn.Module):
         return self.head(y) + self.head(z)
 
 
-def test_what_writes_into_a_view_is_left_to_the_rest() -> None:
-    found = cut(Rewrites(), {"x": X})
-    assert found.until == "relu_ writes into what it is given"
-    model = Rewrites()
-    plain, parts = halves(model, x=X)
-    assert torch.equal(plain, parts)
+def test_what_writes_into_what_others_read_is_not_cut() -> None:
+    with pytest.raises(Unfollowed, match="relu_ writes into what others read"):
+        cut(Rewrites(), {"x": X})
 
 
 def test_with_nothing_frozen_there_is_no_part_and_the_reason_is_said() -> None:

@@ -1,4 +1,5 @@
 import copy
+import random
 from collections import OrderedDict
 from functools import partial
 
@@ -254,3 +255,48 @@ def test_statistics_behind_the_frozen_part_move_once_a_call() -> None:
 def test_frozen_needs_a_module() -> None:
     with pytest.raises(TypeError, match=r"write memo\.rows\(model, frozen=True\)"):
         Memo().rows(lambda x: x, frozen=True)
+
+
+class Between(nn.Module):
+    """Does something between a frozen and a trained module that torch.fx does not see."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.base, self.head = how, nn.Linear(8, 8).requires_grad_(False), nn.Linear(8, 4)
+
+    def forward(self, x):
+        if self.how == "writes":
+            x.mul_(2)
+        h = self.base(x)
+        if self.how == "draws" and random.random() < 0.5:
+            h = h * 0
+        if self.how == "asks for grad" and torch.is_grad_enabled():
+            h = h * 2
+        if self.how == "keeps":
+            self.kept = h
+        if self.how == "enters no_grad":
+            with torch.no_grad():
+                return self.head(h)
+        return self.head(h)
+
+
+@pytest.mark.parametrize("how", ["writes", "draws", "asks for grad", "keeps", "enters no_grad"])
+@pytest.mark.filterwarnings("ignore::memograd.MemogradWarning")
+def test_what_cannot_be_followed_between_modules_runs_as_the_plain_model(how):
+    plain = Between(how)
+    model = copy.deepcopy(plain)
+    features, found = Memo().rows(model, frozen=True), []
+    for run in (plain, features):
+        random.seed(3)
+        inputs = [torch.ones(16, 8) for _ in range(5)]
+        found.append([*(run(x) for x in inputs), *inputs])
+        with torch.no_grad():
+            found[-1].append(run(torch.ones(16, 8)))
+    for a, b in zip(*found, strict=True):
+        torch.testing.assert_close(a, b)
+        assert a.requires_grad == b.requires_grad
+    assert features.receipt.engine == "plain"
+    assert isinstance(getattr(model, "kept", X0), torch.Tensor)
+
+
+X0 = torch.zeros(())

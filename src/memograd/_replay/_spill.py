@@ -30,10 +30,10 @@ class Spill:
     """A stack of states in a file without a name, which is gone with the process.
 
     Args:
-        folder: where the file is; None for where temporary files are.
+        folder: where the file is; "" for where temporary files are.
     """
 
-    def __init__(self, folder: str | None) -> None:
+    def __init__(self, folder: str) -> None:
         self._file: Any = tempfile.TemporaryFile(dir=folder or None)  # noqa: SIM115 - lives as long as this does
         weakref.finalize(self, self._file.close)
         self._lock = Lock()

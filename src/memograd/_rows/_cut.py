@@ -172,6 +172,10 @@ class _Colours:
         made = self._made_by.get(into)
         if made is not None and self._uses.count(into) == 1 and self._is_new(made):
             return ""
+        if made is None or self._uses.count(into) > 1:
+            # Who else reads it may be frozen, and would be run before it is written to.
+            name = step.target if isinstance(step.target, str) else step.name
+            raise Unfollowed(f"{name} writes into what others read, or the caller has given")
         return f"{step.target if isinstance(step.target, str) else step.name} writes into what it is given"
 
     def _is_new(self, made: Step) -> bool:

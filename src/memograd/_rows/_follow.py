@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 import torch
 from torch import Tensor, fx, nn
 
+from memograd._ambient._streams import read_streams, set_streams
 from memograd._rows._part import Step, Value
 
 if TYPE_CHECKING:
@@ -55,16 +56,56 @@ def followed(model: nn.Module, bound: Mapping[str, Any], whole: Callable[[nn.Mod
     Raises:
         Unfollowed: it cannot be followed; the message says why.
     """
-    tracer = _Tracer(whole)
     constants = {name: value for name, value in bound.items() if is_constant(value)}
     names = _parameters(model)
+    # Twice, as a forward may ask whether grad is on; torch.fx follows the one way that it takes then.
+    tracer, graph = _traced(model, constants, whole, grad=True)
+    if str(_traced(model, constants, whole, grad=False)[1]) != str(graph):
+        raise Unfollowed(f"{type(model).__name__}.forward does something else where grad is off")
+    return _course(graph, names, constants, tracer)
+
+
+def _traced(
+    model: nn.Module, constants: Mapping[str, Any], whole: Callable[[nn.Module], bool], *, grad: bool
+) -> tuple[_Tracer, fx.Graph]:
+    """Let torch.fx follow a forward, and see what it cannot: draws, modes, what is kept on the side."""
+    tracer, streams = _Tracer(whole), read_streams()
+    before = [(module, dict(vars(module))) for module in model.modules()]
     try:
-        # torch.fx calls what it stands for with stand-ins for tensors; modes of the moment are no business of theirs.
-        with torch.no_grad():
-            graph = tracer.trace(model, constants or None)
+        with torch.set_grad_enabled(grad):
+            tracer.modes = _modes()
+            graph = tracer.trace(model, dict(constants) or None)
+    except Unfollowed:
+        raise
     except Exception as error:
         raise Unfollowed(_said(model, error)) from error
-    return _course(graph, names, constants, tracer)
+    finally:
+        drew = read_streams() != streams
+        set_streams(streams)
+        kept = [type(module).__name__ for module, then in before if _put_back(module, then)]
+    if drew:
+        raise Unfollowed(f"{type(model).__name__}.forward draws random numbers between its modules")
+    if kept:
+        raise Unfollowed(f"{kept[0]}.forward sets an attribute")
+    return tracer, graph
+
+
+def _put_back(module: nn.Module, then: dict[str, Any]) -> bool:
+    """Undo what a forward has set on a module, and tell whether it has."""
+    now = vars(module)
+    if now.keys() == then.keys() and all(now[name] is then[name] for name in then):
+        return False
+    for name in now.keys() - then.keys():
+        del now[name]
+    now.update(then)
+    return True
+
+
+def _modes() -> tuple[object, ...]:
+    """Read the modes that a forward may enter and leave, which torch.fx does not note."""
+    devices = ("cpu", "cuda")
+    casts = ((torch.is_autocast_enabled(device), torch.get_autocast_dtype(device)) for device in devices)
+    return torch.is_grad_enabled(), torch.is_inference_mode_enabled(), *casts
 
 
 def is_constant(value: Any) -> bool:
@@ -95,6 +136,12 @@ class _Tracer(fx.Tracer):
         self.whole = whole
         self.inner: list[nn.Module] = []
         self.unfollowed: dict[str, str] = {}
+        self.modes: tuple[object, ...] = ()
+
+    def create_node(self, *args: Any, **kwargs: Any) -> fx.Node:
+        if _modes() != self.modes:
+            raise Unfollowed("the forward enters a mode (no_grad, autocast) between its modules")
+        return super().create_node(*args, **kwargs)
 
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
         return self.whole(m) or has_hooks(m) or module_qualified_name in self.unfollowed
@@ -106,6 +153,8 @@ class _Tracer(fx.Tracer):
         before = set(self.graph.nodes)
         try:
             result = super().call_module(m, forward, args, kwargs)
+        except Unfollowed:
+            raise
         except Exception as error:  # noqa: BLE001 - whatever it is that stand-ins cannot do
             # Taken as one step, it ends what is frozen; the model around it can still be followed.
             for node in reversed(self.graph.nodes):

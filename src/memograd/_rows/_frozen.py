@@ -15,8 +15,10 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import nn
+from torch.utils import _pytree
 
 from memograd._ambient._streams import read_streams, set_streams
+from memograd._ambient._torch import read_modes
 from memograd._rows._cut import cut, is_frozen
 from memograd._rows._follow import Unfollowed, has_hooks, is_constant
 from memograd._rows._receipt import RowsStats
@@ -189,7 +191,9 @@ class FrozenRows:
         if (modules, tensors) != self._seen:
             self._seen, self._read = (modules, tensors), self._followed()
         constants: list[Any] = [(name, type(value), value) for name, value in bound.items() if is_constant(value)]
-        return (*modules, *tensors, *constants, identify([_code(m) for m in self._read]))
+        # What a forward asks of the moment is answered once, when it is followed.
+        modes = read_modes()._replace(grad=False)
+        return (modes, *modules, *tensors, *constants, identify([_code(m) for m in self._read]))
 
     def _followed(self) -> list[nn.Module]:
         """List the modules whose code may have been followed: what that has read is in the parts."""
@@ -227,21 +231,31 @@ def _tried(model: nn.Module, bound: Mapping[str, Any]) -> frozenset[str]:
     streams = read_streams()
     try:
         with torch.no_grad():
-            whole = _copied(model)(**bound)
+            whole = _copied(model)(**_fresh(bound))
             draws: set[str] = set()
             while True:
                 set_streams(streams)
                 other = _copied(model)
                 parts = cut(other, bound, draws=frozenset(draws))
-                place = _drawing(parts, bound)
+                place = _drawing(parts, _fresh(bound))
                 if not place:
                     break
                 draws.add(place)
             set_streams(streams)
-            _compare(model, whole, parts, bound)
+            _compare(model, whole, parts, _fresh(bound))
     finally:
         set_streams(streams)
     return frozenset(draws)
+
+
+def _fresh(bound: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy the tensors of a call: a model that writes into them is not to do so in a trial."""
+    tree: Any = _pytree
+
+    def copied(value: Any) -> Any:
+        return value.detach().clone() if isinstance(value, torch.Tensor) else value
+
+    return tree.tree_map(copied, dict(bound))
 
 
 def _copied(model: nn.Module) -> nn.Module:

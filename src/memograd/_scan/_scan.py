@@ -68,8 +68,9 @@ def scan(
         A ``Scan``; its call takes two more arguments, see ``Scan.forward``. Of a cell a ``CellScan``.
 
     Raises:
-        TypeError: the module is not one of these.
-        ValueError: the engine is not known, or the window is none.
+        TypeError: it is neither a recurrent module nor a cell, has a forward of its own, or is a cell with prefixes.
+        ValueError: the engine is not known, the window is below 1 or of a bidirectional module, the budget cannot be
+            read, or states are to be spilled without one.
 
     Example:
         >>> lstm = scan(nn.LSTM(64, 256, batch_first=True))
