@@ -150,6 +150,26 @@ def test_prefixes_have_one_name_if_and_only_if_they_are_equal(a, b, at):
     assert common % GRID == 0
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_row_that_resumes_earlier_beside_another_spoils_nothing(kind, dtype):
+    module = kind(INPUTS, HIDDEN, dtype=dtype)
+    a, z, y = (steps(1300, seed=seed).to(dtype) for seed in range(3))
+    y[:700] = z[:700]
+    scan, both = scan_of(module), torch.cat((a, z), 1)
+    scan(both)
+    scan(torch.cat((a, y), 1))
+    assert same(scan(both), scan_of(module)(both))
+
+
+def test_a_state_of_one_number_is_not_resumed():
+    module, x = nn.RNN(INPUTS, 1), steps(700, 2)
+    scan = scan_of(module)
+    scan(x[:596])
+    assert same(scan(x), scan_of(module)(x))
+    assert "one number" in scan.receipt.resumed.reason
+
+
 def test_new_only_gives_what_is_behind_the_prefix():
     module, x = nn.LSTM(INPUTS, HIDDEN), steps(500)
     scan = scan_of(module)
