@@ -330,6 +330,17 @@ def test_a_state_is_saved_and_loaded_under_a_name_and_belongs_to_its_weights(tmp
         scan.load("alice")
 
 
+@pytest.mark.parametrize("state", [torch.zeros(3), "text", [torch.zeros(1, 1, HIDDEN)] * 2, torch.zeros(1, 1, HIDDEN)])
+def test_what_is_no_state_of_the_module_is_not_saved(state):
+    with pytest.raises(ValueError, match=r"Write scan.save\(name, scan\(x\)\[1\]\)"):
+        scan_of(nn.LSTM(INPUTS, HIDDEN)).save("a", state)
+
+
+def test_new_only_of_what_has_no_prefixes_is_refused():
+    with pytest.raises(ValueError, match="a packed sequence"):
+        scan_of(nn.LSTM(INPUTS, HIDDEN))(pack_sequence([steps(5)[:, 0]]), new_only=True)
+
+
 def test_a_forked_state_is_a_copy():
     scan = scan_of(nn.LSTM(INPUTS, HIDDEN))
     _, state = scan(steps(10))

@@ -10,11 +10,15 @@ from torch import Tensor
 
 from memograd._scan._receipt import Receipt
 from memograd._scan._remember._module import rows_of, said
-from memograd._scan._states import States, each_of
+from memograd._scan._states import States, each_of, state_shapes
 
 if TYPE_CHECKING:
     from memograd._scan._remember._prefixes import Prefixes, Rows
     from memograd._scan._scan import Scan
+
+
+def _is_state(tensors: list[Any]) -> bool:
+    return all(isinstance(t, Tensor) and t.dim() == 3 for t in tensors)
 
 
 class Remembering:
@@ -36,6 +40,8 @@ class Remembering:
             y, last = self.of_remembered(prefixes, input.unsqueeze(row), states, new_only=new_only)
             return y.squeeze(row), each_of(last, lambda s: s.squeeze(1))
         rows = self._rows(prefixes, input, hx)
+        if isinstance(rows, str) and new_only:
+            raise ValueError(f"memo.scan: got new_only=True, and no prefix is remembered: {rows}. Leave it out.")
         if isinstance(rows, str):
             return scan.plainly(input, hx, f"no prefix is remembered: {rows}")
         y, last = prefixes.run(rows, new_only=new_only)
@@ -90,9 +96,18 @@ class Remembering:
         Args:
             name: in words of yours.
             state: as the module gives it.
+
+        Raises:
+            ValueError: it is no state of this module's.
         """
         prefixes, key = self._named(name)
-        tensors: list[Tensor] = [*state] if isinstance(state, tuple) else [state]
+        tensors: list[Any] = [*state] if isinstance(state, tuple) else [state]
+        shapes = state_shapes(cast("Scan", self), tensors[0].shape[1] if _is_state(tensors) else 0)
+        if not _is_state(tensors) or [tuple(t.shape) for t in tensors] != shapes:
+            raise ValueError(
+                f"memo.scan: got a state that the module does not give; expected tensors of shapes {shapes}, with the "
+                "batch in the middle. Write scan.save(name, scan(x)[1])."
+            )
         prefixes.book.save(key, tensors, type(self).__name__, name)
 
     def load(self, name: str) -> Any:
