@@ -105,7 +105,8 @@ class Call:
     def _known(self, context: Context, found: Found) -> Any:
         """Give the results of a batch of which all rows are known."""
         frame, leaves = context.places.frame, found.gather()
-        assert frame is not None
+        if frame is None or len(frame.columns) != len(leaves):
+            raise Aside("its rows were forgotten meanwhile, by another thread")
         self._account.tell(perf_counter() - self._began, 0.0, self._size)
         self._note(context.verdict, self._size, self._size, None, "recall", "all rows are known")
         return _laid_out(frame, leaves)

@@ -76,9 +76,12 @@ def cut(model: nn.Module, bound: Mapping[str, Any], draws: Collection[str] = ())
     gives = Value(crossing[0]) if len(crossing) == 1 else tuple(map(Value, crossing))
     takes = tuple(name for name in course.takes if name in _used(prefix))
     needs = tuple(name for name in course.takes if name in {*_used(rest), *_values(course.gives)})
+    try:
+        parts = Part(model, takes, prefix, gives), Part(model, (*crossing, *needs), rest, course.gives)
+    except AttributeError as error:
+        raise Unfollowed(f"{error} is a tensor and no buffer; write self.register_buffer(...)") from error
     return Cut(
-        Part(model, takes, prefix, gives),
-        Part(model, (*crossing, *needs), rest, course.gives),
+        *parts,
         takes,
         needs,
         len(crossing),
@@ -172,7 +175,7 @@ class _Colours:
         made = self._made_by.get(into)
         if made is not None and self._uses.count(into) == 1 and self._is_new(made):
             return ""
-        if made is None or self._uses.count(into) > 1:
+        if made is None or made.op == "tensor" or self._uses.count(into) > 1:
             # Who else reads it may be frozen, and would be run before it is written to.
             name = step.target if isinstance(step.target, str) else step.name
             raise Unfollowed(f"{name} writes into what others read, or the caller has given")

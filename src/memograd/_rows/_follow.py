@@ -6,7 +6,9 @@ that it can be followed, which is the code of whoever puts a backbone and a head
 
 from __future__ import annotations
 
+import dis
 import inspect
+from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 _OPS = {"call_module": "module", "get_attr": "tensor", "call_function": "function", "call_method": "method"}
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _PLAIN = (bool, int, float, str, type(None))
+_ENDS = ("placeholder", "output", "get_attr")
 
 
 class Unfollowed(Exception):  # noqa: N818 - control flow: the model is run as it is, for the reason that it says
@@ -85,9 +88,26 @@ def _traced(
         kept = [type(module).__name__ for module, then in before if _put_back(module, then)]
     if drew:
         raise Unfollowed(f"{type(model).__name__}.forward draws random numbers between its modules")
+    for module in (*tracer.inner, model):
+        if why := _on_the_side(type(module).forward):
+            raise Unfollowed(f"{type(module).__name__}.forward {why}")
     if kept:
         raise Unfollowed(f"{kept[0]}.forward sets an attribute")
     return tracer, graph
+
+
+def _on_the_side(forward: Any) -> str:
+    """Say what a forward's code does that its result does not show, nor torch.fx."""
+    code = getattr(forward, "__code__", None)
+    if code is None:
+        return "is no code of Python's"
+    names = {name: forward.__globals__[name] for name in code.co_names if name in forward.__globals__}
+    cells = dict(zip(code.co_freevars, (c.cell_contents for c in forward.__closure__ or ()), strict=False))
+    for name, value in {**names, **cells}.items():
+        if isinstance(value, (list, dict, set, bytearray, deque)):
+            return f"reaches {name}, which it may change"
+    stores = next((i for i in dis.get_instructions(code) if i.opname in {"STORE_GLOBAL", "STORE_ATTR"}), None)
+    return "" if stores is None else f"sets {stores.argval}"
 
 
 def _put_back(module: nn.Module, then: dict[str, Any]) -> bool:
@@ -131,6 +151,9 @@ def _said(model: nn.Module, error: Exception) -> str:
 
 
 class _Tracer(fx.Tracer):
+    # Else a buffer that is read as a number is a constant: its value of the moment, for ever.
+    proxy_buffer_attributes = True
+
     def __init__(self, whole: Callable[[nn.Module], bool]) -> None:
         super().__init__()
         self.whole = whole
@@ -176,6 +199,8 @@ def _course(graph: fx.Graph, names: Sequence[str], constants: Mapping[str, Any],
         # What a constant's stand-in goes into are torch.fx's own checks that it is what it was.
         if node.op == "placeholder" or not known.keys() >= set(node.all_input_nodes):
             continue
+        if not node.users and node.op not in _ENDS:
+            raise Unfollowed(f"what {node.name}() gives is not used: it checks something, or writes to it")
         args: Any = _pattern(node.args, known)
         if node.op == "output":
             gives = args[0]

@@ -279,6 +279,9 @@ def _moves_streams(call: Callable[[], Any]) -> tuple[Any, bool]:
 def _compare(model: nn.Module, whole: Any, parts: Cut, bound: Mapping[str, Any]) -> None:
     middle = parts.prefix(*(bound[name] for name in parts.takes))
     crossing = (middle,) if parts.crosses == 1 else middle
+    memory = [t.untyped_storage().data_ptr() for t in crossing if isinstance(t, torch.Tensor) and t.numel()]
+    if len(set(memory)) < len(memory):
+        raise Unfollowed("parts of what is frozen share memory, and the rest may write to one of them")
     result = parts.rest(*crossing, *(bound[name] for name in parts.needs))
     try:
         same = identify(result) == identify(whole)

@@ -168,28 +168,29 @@ class ByIndex:
     # How:
 
     def _found(self, at: Any, names: Sequence[bytes]) -> Found | None:
-        if self._names is None:
+        # What there is now: another thread may forget it meanwhile.
+        frame, columns, samples = self.frame, self._columns, self._names
+        if samples is None or frame is None or len(columns) != len(frame.columns):
             return None
         wanted = np.frombuffer(b"".join(names), np.uint8).reshape(len(names), -1)
         for _ in range(_LOOKS):
-            here, marks = self._here(at, wanted)
-            rows: list[Any] = [column.rows(at[here]) for column in self._columns] if here.any() else []
-            pairs = zip(self._columns, marks, strict=True)
+            here, marks = self._here(at, wanted, columns, samples)
+            rows: list[Any] = [column.rows(at[here]) for column in columns] if here.any() else []
+            pairs = zip(columns, marks, strict=True)
             if all((column.marks(at[here]) == mark[here]).all() for column, mark in pairs):
-                return Found(here, partial(self._placed, rows))
+                return Found(here, partial(_placed, rows, frame))
         return None
 
-    def _here(self, at: Any, wanted: Any) -> tuple[Any, list[Any]]:
+    def _here(self, at: Any, wanted: Any, columns: Sequence[Array], samples: Array) -> tuple[Any, list[Any]]:
         """Tell which samples' rows are there, and under which marks."""
-        assert self._names is not None
-        there = self._names.present(at)
-        for column in self._columns:
+        there = samples.present(at)
+        for column in columns:
             there &= column.present(at)
-        said = np.zeros((len(at), self._width(wanted.shape[1], len(self._columns))), np.uint8)
-        said[there] = self._names.rows(at[there])
+        said = np.zeros((len(at), self._width(wanted.shape[1], len(columns))), np.uint8)
+        said[there] = samples.rows(at[there])
         same = (said[:, : wanted.shape[1]] == wanted).all(1)
         self._note_changed(int((there & ~same).sum()))
-        marks = [column.marks(at) for column in self._columns]
+        marks = [column.marks(at) for column in columns]
         noted = np.ascontiguousarray(said[:, wanted.shape[1] :]).view(np.uint64)
         for k, mark in enumerate(marks):
             same &= noted[:, k] == mark
@@ -201,15 +202,10 @@ class ByIndex:
             said = f"of {changed} samples another was known under their index: the dataset was edited or shuffled"
             self._voice.refuse(self._voice.face, f"{said}, or samples are augmented; they are computed", once="changed")
 
-    def _placed(self, rows: Sequence[Tensor]) -> list[Tensor]:
-        """Give rows where the function gives them."""
-        assert self.frame is not None
-        like = [column.data for column in self.frame.columns]
-        pairs = zip(rows, like, strict=False)
-        return [row.to(one.device) if isinstance(one, Tensor) else row for row, one in pairs]
-
     def _put(self, names: Sequence[bytes], leaves: Sequence[Tensor]) -> None:
-        assert self._names is not None
+        columns, samples = self._columns, self._names
+        if samples is None or len(columns) != len(leaves):  # another thread has forgotten all
+            return
         order = {name: k for k, name in enumerate(names)}
         pairs = sorted(
             (int(at), order[n]) for at, n in zip(self._moment.at, self._moment.names, strict=True) if n in order
@@ -218,9 +214,9 @@ class ByIndex:
         rows = [k for _, k in pairs]
         digests = np.frombuffer(b"".join(names[k] for k in rows), np.uint8).reshape(len(rows), -1)
         taken = [leaf.detach()[rows].cpu() for leaf in leaves]
-        marks = [column.put_marked(at, leaf) for column, leaf in zip(self._columns, taken, strict=True)]
+        marks = [column.put_marked(at, leaf) for column, leaf in zip(columns, taken, strict=True)]
         noted = np.stack(marks, axis=1).view(np.uint8)
-        self._names.put_rows(at, np.concatenate([digests, noted], axis=1))
+        samples.put_rows(at, np.concatenate([digests, noted], axis=1))
 
     @staticmethod
     def _width(digest: int, columns: int) -> int:
@@ -283,3 +279,9 @@ class ByIndex:
             said = f"could not {doing} the rows by index at {self._folder}: {error!r}"
             self._voice.refuse(self._voice.face, said, once=f"index {doing}")
             return None
+
+
+def _placed(rows: Sequence[Tensor], frame: Parsed) -> list[Tensor]:
+    """Give rows where the function gives them."""
+    pairs = zip(rows, (column.data for column in frame.columns), strict=False)
+    return [row.to(one.device) if isinstance(one, Tensor) else row for row, one in pairs]

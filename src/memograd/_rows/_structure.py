@@ -160,6 +160,8 @@ class _Walk:
             self.constant(part, f"{path}.{name}") if name in static else self.into(part, f"{path}.{name}")
             for name, part in zip(names, inner, strict=True)
         ]
+        if type(value).__module__ != "builtins":
+            self.constants.append((f"{path}.__class__", cast("Any", type(value))))
         outline = (type(value).__qualname__, tuple(names), tuple(outline for outline, _ in made))
         makers = [make for _, make in made]
         return outline, lambda leaves: again([make(leaves) for make in makers])
@@ -217,11 +219,18 @@ def _of_mapping(value: dict[Any, Any], kind: Any) -> tuple[list[str], list[Any],
     keys = list(value)
     # Outputs of transformers are dictionaries with fields, and are made of those.
     fields = dataclasses.is_dataclass(kind)
-    return (
-        list(map(str, keys)),
-        list(value.values()),
-        lambda parts: kind(**dict(zip(keys, parts, strict=True))) if fields else kind(zip(keys, parts, strict=True)),
-    )
+    if not fields and vars_of(value):
+        raise Unfit(f"{kind.__qualname__} is a dictionary with attributes, which may be per row, too")
+
+    def again(parts: list[Any]) -> Any:
+        pairs = zip(keys, parts, strict=True)
+        if fields:
+            return kind(**dict(pairs))
+        new = copy.copy(value)  # which has what a defaultdict has besides
+        new.update(pairs)
+        return new
+
+    return [_named(key) for key in keys], list(value.values()), again
 
 
 def _of_user_dict(value: UserDict[Any, Any]) -> tuple[list[str], list[Any], Callable[[list[Any]], Any]]:
@@ -234,11 +243,23 @@ def _of_user_dict(value: UserDict[Any, Any]) -> tuple[list[str], list[Any], Call
             setattr(made, "_encodings", None)  # noqa: B010 - no name of ours
         return made
 
-    return list(map(str, keys)), list(value.data.values()), again
+    return [_named(key) for key in keys], list(value.data.values()), again
+
+
+def _named(key: Any) -> str:
+    """Name a key; 1 and "1" are two."""
+    return key if type(key) is str else f"[{key!r}]"
+
+
+def vars_of(value: Any) -> dict[str, Any]:
+    """Give the attributes of a value, none of one that can have none."""
+    return getattr(value, "__dict__", {})
 
 
 def _of_fields(value: Any) -> tuple[list[str], list[Any], Callable[[list[Any]], Any]]:
     names = [field.name for field in dataclasses.fields(value) if hasattr(value, field.name)]
+    if others := vars_of(value).keys() - {field.name for field in dataclasses.fields(value)}:
+        raise Unfit(f"{type(value).__qualname__} has {min(others)} beside its fields, which may be per row, too")
 
     def again(parts: list[Any]) -> Any:
         new = copy.copy(value)

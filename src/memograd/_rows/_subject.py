@@ -19,6 +19,7 @@ from memograd._rows._judge import is_graded, why_not
 from memograd._rows._structure import Unfit, parse
 from memograd._subject import Subject, full_name
 from memograd._voice import Voice
+from memograd.fingerprint import fingerprint
 from memograd.fingerprint._content import identify
 from memograd.fingerprint._digest import hash_of
 from memograd.fingerprint._form import Unidentified, Writing
@@ -51,8 +52,13 @@ def _places(rows: torch.Tensor) -> int:
 
 
 def _shape(value: torch.Tensor) -> bytes:
-    return f"{value.dtype} {tuple(value.shape)} {value.device} {value.requires_grad}".encode()
+    said = f"{value.dtype} {tuple(value.shape)} {value.device} {value.requires_grad}".encode()
+    # A flag, a gate, a limit: what is trained has other numbers in every step, and these say what is done.
+    is_switch = not value.requires_grad and value.numel() <= _SWITCH and not value.is_meta
+    return said + bytes(fingerprint(value.detach())) if is_switch else said
 
+
+_SWITCH = 1024  # numbers, up to which a tensor that is not trained is taken for one that switches something
 
 # How a module is written for what does not depend on the numbers in its weights: whether it mixes rows.
 _SHAPES = Writing(hash_of("xxh3"), aspects=True, holds=True)

@@ -6,9 +6,10 @@ from collections import OrderedDict
 from threading import RLock
 from typing import TYPE_CHECKING
 
+from memograd._errors import NoIdentityError
 from memograd._rows._copies import copied
 from memograd._rows._probe import Verdict
-from memograd._rows._structure import Unfit
+from memograd._rows._structure import Aside, Unfit
 
 if TYPE_CHECKING:
     from memograd._rows._structure import Parsed
@@ -24,7 +25,7 @@ class Verdicts:
         self._wrapped = wrapped
         self._dim, self._exact = dim, exact
         self._lock = RLock()
-        self._known: OrderedDict[object, Verdict | str] = OrderedDict()
+        self._known: OrderedDict[object, Verdict | Aside | str] = OrderedDict()
 
     def of(self, batch: Parsed, anchor: int | None = None, state: object = None) -> Verdict:
         """Give what is known of calls like this one. Raises `Unfit` for what is no function of the row.
@@ -44,9 +45,9 @@ class Verdicts:
                 found = self._known[signature] = self._tried(batch, anchor or None)
                 while len(self._known) > _MOST:
                     self._known.popitem(last=False)
-        if isinstance(found, str):
-            raise Unfit(found)
-        return found
+        if isinstance(found, Verdict):
+            return found
+        raise Aside(*found.args) if isinstance(found, Aside) else Unfit(found)
 
     @property
     def runs(self) -> int:
@@ -75,7 +76,7 @@ class Verdicts:
         with self._lock:
             self._known.clear()
 
-    def _tried(self, batch: Parsed, anchor: int | None) -> Verdict | str:
+    def _tried(self, batch: Parsed, anchor: int | None) -> Verdict | Aside | str:
         anchor = anchor or self._wrapped.anchor(batch)
         wrapped, bare = self._wrapped, batch._replace(columns=[])
         try:
@@ -88,6 +89,10 @@ class Verdicts:
                 return "it changes what it reads: a counter, a buffer, a list"
         except Unfit as reason:
             return str(reason)
+        except NoIdentityError:
+            raise
+        except Exception as error:  # noqa: BLE001 - what a trial raises, the user's call may not
+            return Aside(f"it cannot be tried in batches of other sizes: {type(error).__name__}: {error}")
         finally:
             wrapped.let_go()
         verdict.goes_on_with(wrapped.runner(bare))
