@@ -29,6 +29,27 @@ def companions(columns: Sequence[Column], size: int, turn: int) -> list[Column]:
     return [_made_up(column.taken([k % len(column.data) for k in range(size)]), turn) for column in columns]
 
 
+def padded(columns: Sequence[Column]) -> list[Column]:
+    """Give rows as they are where a text, or a mask, is half as long: integers and flags end in zeros from there on."""
+    return [_half(column) for column in columns]
+
+
+def _half(column: Column) -> Column:
+    data = column.data
+    if not isinstance(data, Tensor) or data.dim() < 2 or not _may_be_mask(data):
+        return column
+    half = data.clone()
+    half[..., data.shape[-1] // 2 :] = 0
+    return column._replace(data=half)
+
+
+def _may_be_mask(data: Tensor) -> bool:
+    """Tell whether numbers may be flags, or stand for something, so that 0 may stand for nothing."""
+    if data.is_floating_point() or data.is_complex():
+        return bool(((data == 0) | (data == 1)).all())
+    return True
+
+
 def _made_up(column: Column, turn: int) -> Column:
     data = column.data
     if not isinstance(data, Tensor):

@@ -72,6 +72,8 @@ def _traced(
     model: nn.Module, constants: Mapping[str, Any], whole: Callable[[nn.Module], bool], *, grad: bool
 ) -> tuple[_Tracer, fx.Graph]:
     """Let torch.fx follow a forward, and see what it cannot: draws, modes, what is kept on the side."""
+    if why := _on_the_side(type(model).forward):
+        raise Unfollowed(f"{type(model).__name__}.forward {why}")
     tracer, streams = _Tracer(whole), read_streams()
     before = [(module, dict(vars(module))) for module in model.modules()]
     try:
@@ -88,9 +90,6 @@ def _traced(
         kept = [type(module).__name__ for module, then in before if _put_back(module, then)]
     if drew:
         raise Unfollowed(f"{type(model).__name__}.forward draws random numbers between its modules")
-    for module in (*tracer.inner, model):
-        if why := _on_the_side(type(module).forward):
-            raise Unfollowed(f"{type(module).__name__}.forward {why}")
     if kept:
         raise Unfollowed(f"{kept[0]}.forward sets an attribute")
     return tracer, graph
@@ -172,6 +171,9 @@ class _Tracer(fx.Tracer):
     def call_module(self, m: nn.Module, forward: Callable[..., Any], args: Any, kwargs: Any) -> Any:
         place = self.path_of_module(m)
         if self.is_leaf_module(m, place):
+            return super().call_module(m, forward, args, kwargs)
+        if why := _on_the_side(type(m).forward):
+            self.unfollowed[place] = f"{type(m).__name__}.forward {why}"
             return super().call_module(m, forward, args, kwargs)
         before = set(self.graph.nodes)
         try:

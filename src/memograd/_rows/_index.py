@@ -174,8 +174,11 @@ class ByIndex:
             return None
         wanted = np.frombuffer(b"".join(names), np.uint8).reshape(len(names), -1)
         for _ in range(_LOOKS):
-            here, marks = self._here(at, wanted, columns, samples)
-            rows: list[Any] = [column.rows(at[here]) for column in columns] if here.any() else []
+            try:
+                here, marks = self._here(at, wanted, columns, samples)
+                rows: list[Any] = [column.rows(at[here]) for column in columns] if here.any() else []
+            except KeyError:  # another thread, or process, writes one of them just now
+                continue
             pairs = zip(columns, marks, strict=True)
             if all((column.marks(at[here]) == mark[here]).all() for column, mark in pairs):
                 return Found(here, partial(_placed, rows, frame))

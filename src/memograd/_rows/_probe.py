@@ -14,7 +14,7 @@ from torch import Tensor
 
 from memograd._ambient._streams import read_streams, set_streams
 from memograd._rows._classes import Piece, anchors_after, ladder, planned
-from memograd._rows._companions import companions, mixed
+from memograd._rows._companions import companions, mixed, padded
 from memograd._rows._compare import alias, constants_differ, difference, same_bits
 from memograd._rows._compute import timed
 from memograd._rows._structure import Parsed, Unfit, parse
@@ -65,6 +65,7 @@ class Verdict:
         self._errors: dict[int, float] = {}
         self._seconds: dict[int, float] = {}
         self.bits = not rounding
+        self._rows = self._with_short_ones()
         self.anchor = self._settled(anchor)
         self._tries(self.anchor // 2 or 2)  # what divides by the number of rows is seen in no one size
 
@@ -104,6 +105,19 @@ class Verdict:
         """Tell whether a size is tried: those that come up in every step, and not each that comes up once."""
         return size in self._sizes or (self._odd < _ODD or ladder(size) == size)
 
+    def _with_short_ones(self) -> list[Column]:
+        """Put in every other row's place one half as long, if that is an input: for what looks at lengths."""
+        rows, short = self._rows, padded(self._rows)
+        if all(a is b for a, b in zip(rows, short, strict=True)):
+            return rows
+        at = list(range(0, len(rows[0].data), 2))
+        made = mixed(rows, [column.taken(at) for column in short], at)
+        try:
+            watched(lambda: self._run(made), made)
+        except Exception:  # noqa: BLE001 - what is made up may be no input at all
+            return rows
+        return made
+
     def _settled(self, first: int) -> int:
         for anchor in [first, *anchors_after(first)]:
             if self._stands(anchor, self._called(anchor, 0)) or not self.bits:
@@ -114,20 +128,22 @@ class Verdict:
     def _stands(self, size: int, reference: Parsed) -> bool:
         """Tell whether rows have the same bits among other companions and at other places. Raises `Unfit`."""
         among = self._called(size, 1)
-        if not self._alike(reference, among):
-            apart = difference(among, reference)
-            self._errors[size] = apart
-            if not self._rounding or apart > _rounding_of(reference):
-                raise Unfit(f"a row's result depends on the other rows of its batch, by {apart:.1g} of it")
-            self.bits = False
-        return self._in_all_places(size, reference)
+        if self._alike(reference, among):
+            return self._in_all_places(size, reference)
+        apart = self._errors[size] = difference(among, reference)
+        if apart > _rounding_of(reference):
+            raise Unfit(f"a row's result depends on the other rows of its batch, by {apart:.1g} of it")
+        self.bits = not self._rounding
+        return False
 
     def _in_all_places(self, size: int, reference: Parsed) -> bool:
-        every = self._results([column.taken([0] * size) for column in self._rows], size)
-        first = [column.taken([0]) for column in reference.columns]
-        return all(
-            same_bits(column.data, one.taken([0] * size).data) for column, one in zip(every.columns, first, strict=True)
-        )
+        return all(self._alone(row, size, reference) for row in range(min(2, len(self._rows[0].data), size)))
+
+    def _alone(self, row: int, size: int, reference: Parsed) -> bool:
+        """Tell whether a row has its bits among none but itself: the first is a short one, the second is not."""
+        every = self._results([column.taken([row] * size) for column in self._rows], size)
+        ones = [column.taken([row] * size) for column in reference.columns]
+        return all(same_bits(column.data, one.data) for column, one in zip(every.columns, ones, strict=True))
 
     def _tries(self, size: int) -> None:
         reference, tried = self._called(self.anchor, 0), self._called(size, 2)
