@@ -163,3 +163,60 @@ def test_options_that_do_not_fit_are_refused(how, kind, said) -> None:
 def test_what_is_no_list_of_texts_is_refused() -> None:
     with pytest.raises(TypeError, match="expected a list of texts"):
         features()(torch.ones(2, 3))
+
+
+class Pooled(nn.Module):
+    def __init__(self, pool) -> None:
+        super().__init__()
+        torch.manual_seed(0)
+        self.embedding, self.linear, self.pool = nn.Embedding(32, 8), nn.Linear(8, 8), pool
+
+    def forward(self, input_ids, attention_mask, token_type_ids=None):  # noqa: ARG002
+        return self.pool(self.linear(self.embedding(input_ids)))
+
+
+def last(x):
+    return x[:, -1]
+
+
+def mean(x):
+    return x.mean(1)
+
+
+def dropped(x):
+    return nn.functional.dropout(x[:, 0])
+
+
+@pytest.mark.parametrize("pool", [last, mean, dropped])
+@pytest.mark.parametrize("texts", [TEXTS, TEXTS[:1]])
+@pytest.mark.filterwarnings("ignore::memograd.MemogradWarning")
+def test_a_model_that_padding_changes_is_called_plainly_and_draws_as_it_would(pool, texts) -> None:
+    model = Pooled(pool)
+    by_text = features(model)
+    for seed in range(2):
+        torch.manual_seed(seed)
+        ours, drawn = by_text(texts), torch.get_rng_state()
+        torch.manual_seed(seed)
+        assert torch.equal(ours, plain(model, texts))
+        assert torch.equal(drawn, torch.get_rng_state())
+        assert by_text.receipt.engine == "plain"
+
+
+@pytest.mark.filterwarnings("ignore::memograd.MemogradWarning")
+def test_the_side_that_is_padded_counts_and_may_be_changed() -> None:
+    words, model = tokenizer(), encoder()
+    by_text = Memo().rows(model, tokenizer=words, always=True)
+    words.padding_side = "left"
+    assert torch.equal(by_text(TEXTS), model(**words(TEXTS, padding=True, return_tensors="pt")))
+    assert "depends on how far it is padded" in by_text.receipt.reason
+    words.padding_side = "right"
+    assert torch.allclose(by_text(TEXTS), plain(model, TEXTS), atol=1e-5)
+    assert by_text.receipt.engine == "recall"
+
+
+@pytest.mark.filterwarnings("ignore::memograd.MemogradWarning")
+def test_a_model_that_padding_changes_is_called_plainly_where_its_rows_are_stored_too(tmp_path) -> None:
+    model = Pooled(mean).eval().requires_grad_(False)
+    for _ in range(2):
+        by_text = Memo(tmp_path).rows(model, tokenizer=tokenizer(), always=True)
+        assert torch.equal(by_text(TEXTS), plain(model, TEXTS))

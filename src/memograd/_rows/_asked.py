@@ -68,7 +68,8 @@ class Office:
         return str(self._listener.address)
 
     def _close(self, pid: int) -> None:
-        if os.getpid() == pid:
+        if os.getpid() == pid and self._listener is not None:
+            self._listener.close()  # which takes its own file away, and complains where that is gone
             shutil.rmtree(self._folder, ignore_errors=True)
 
     def _serve(self, listener: Listener) -> None:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
     from memograd._rows._structure import Column
 
 
+_GREAT = 50, 1e4, 50  # how much greater one of each turn's companions is than its batch
+
+
 def companions(columns: Sequence[Column], size: int, turn: int) -> list[Column]:
     """Make up so many rows; another turn gives others.
 
@@ -60,7 +63,7 @@ def _made_up(column: Column, turn: int) -> Column:
     flat = flat.index_select(0, order)
     if flat.is_floating_point() and flat.dtype.itemsize > 1:
         scale = torch.empty(len(data)).uniform_(0.5, 2.0, generator=numbers)
-        scale[-1:] *= 50  # for what looks at the greatest number, or limits it
+        scale[-1:] *= _GREAT[turn % len(_GREAT)]  # for what looks at the greatest number, or limits it
         scale = scale.to(flat)
         return column._replace(data=flat.view(data.shape) * scale.view(-1, *[1] * (data.dim() - 1)))
     return column._replace(data=flat.view(data.shape))

@@ -38,8 +38,9 @@ def _apart(one: object, other: object) -> float:
         return float("inf")
     wide = torch.complex128 if one.is_complex() else torch.float64
     a, b = one.detach().to(wide), other.detach().to(wide)
-    far = (a - b).abs().nan_to_num(0.0).max()
-    return float(far / b.abs().nan_to_num(0.0).max().clamp_min(1e-300))
+    far = (a - b).abs().masked_fill((a == b) | (a.isnan() & b.isnan()), 0.0)
+    size = b.abs().nan_to_num(0.0, posinf=0.0).max()
+    return float((far / size.clamp_min(1e-300)).nan_to_num(float("inf"), posinf=float("inf")).max())
 
 
 def alias(results: Sequence[Column], arguments: Sequence[Column]) -> bool:

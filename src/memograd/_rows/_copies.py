@@ -1,7 +1,8 @@
 """Copies of functions and modules to be tried: what a trial does to its copy is done to nobody else.
 
 In the copies no weight is what it is: a path that is closed at first, by a weight of zero, say, is open there, so that
-what mixes rows by it is seen before training opens it.
+what mixes rows by it is seen before training opens it. What limits and scales (a single number, one a channel) is tried
+far on either side of zero, too.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import copy
 import functools
 from types import CellType, FunctionType, MethodType
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import nn
@@ -17,13 +18,33 @@ from torch import nn
 from memograd._rows._structure import Unfit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator, Sequence
 
 _CALLED: frozenset[type] = frozenset({FunctionType, MethodType, functools.partial})
 _PART = 0.1  # of a weight's mean size: how far each number is moved
+GATES = 2.0, -2.0  # what gates may be: relu, a sigmoid, a limit of one half let through, and do not
 
 
-def copied(f: Callable[..., Any]) -> Callable[..., Any]:
+class Copy(NamedTuple):
+    """A copy of a function.
+
+    Attributes:
+        f: the copy.
+        modules: copies of the modules that it refers to.
+    """
+
+    f: Callable[..., Any]
+    modules: Sequence[nn.Module]
+
+    def set_gates(self, number: float) -> bool:
+        """Let all weights that may be gates be this number; tell whether there are any."""
+        gates = [p for p in _weights(self.modules) if p.dim() < 2]
+        for p in gates:
+            p.detach().fill_(number)
+        return bool(gates)
+
+
+def copied(f: Callable[..., Any]) -> Copy:
     """Copy a function, with all modules that it refers to. Raises `Unfit` for what cannot be copied."""
     made: list[nn.Module] = []
     try:
@@ -32,11 +53,14 @@ def copied(f: Callable[..., Any]) -> Callable[..., Any]:
         raise Unfit(f"it cannot be copied to be tried: {error}") from error
     numbers = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for module in made:
-            for p in module.parameters():
-                if p.is_floating_point() and not p.is_meta and p.numel():
-                    _move(p, numbers)
-    return found
+        for p in _weights(made):
+            _move(p, numbers)
+    return Copy(found, made)
+
+
+def _weights(modules: Sequence[nn.Module]) -> Iterator[nn.Parameter]:
+    for module in modules:
+        yield from (p for p in module.parameters() if p.is_floating_point() and not p.is_meta and p.numel())
 
 
 def _move(p: nn.Parameter, numbers: torch.Generator) -> None:

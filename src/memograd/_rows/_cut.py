@@ -16,8 +16,8 @@ from torch.nn.modules.batchnorm import _NormBase  # pyright: ignore[reportPrivat
 from torch.nn.modules.conv import _ConvNd  # pyright: ignore[reportPrivateUsage]
 
 from memograd._rows._follow import Unfollowed, followed, has_hooks
-from memograd._rows._judge import why_not
-from memograd._rows._part import Part, Step, Value
+from memograd._rows._judge import may_write, why_not
+from memograd._rows._part import Part, Step, Value, writes
 
 if TYPE_CHECKING:
     from collections.abc import Collection, Iterable, Iterator, Mapping
@@ -121,6 +121,8 @@ class _Colours:
         self.frozen: set[str] = set()
         self.shared: set[str] = set(course.takes)
         self.until = ""
+        self._memory: dict[str, set[str]] = {name: {name} for name in course.takes}  # who may look at one memory
+        self._written: set[str] = set()
         self._made_by = {step.name: step for step in course.steps}
         self._uses = list(_values([(step.args, step.kwargs) for step in course.steps])) + list(_values(course.gives))
         for step in course.steps:
@@ -128,15 +130,33 @@ class _Colours:
 
     def _see(self, step: Step) -> None:
         inputs = set(_values((step.args, step.kwargs)))
+        self._look_at(step, inputs)
         if not inputs <= self.frozen | self.shared:
-            return
+            return self._note_written(step, inputs)
         reason = self._why_not(step)
+        if not reason and inputs & self._written:
+            reason = f"{self._named(step)} reads what a live module was given, which may write to it"
         if reason:
             self.until = self.until or reason
+            self._note_written(step, inputs)
         elif step.op != "module" and inputs and (inputs <= self.shared or _asks_shape(step)):
             self.shared.add(step.name)
         else:
             self.frozen.add(step.name)
+        return None
+
+    def _look_at(self, step: Step, inputs: set[str]) -> None:
+        """Note what may look at the memory of what."""
+        group = {step.name}
+        if not self._is_new(step):
+            group.update(*(self._memory[name] for name in inputs))
+        for name in group:
+            self._memory[name] = group
+
+    def _note_written(self, step: Step, inputs: set[str]) -> None:
+        """Note what a live step may write to: those that read it afterwards have to run after it."""
+        if step.op == "module" and may_write(self.model.get_submodule(step.target)):
+            self._written.update(*(self._memory[name] for name in inputs))
 
     def _why_not(self, step: Step) -> str:
         """Say why a step is not frozen although all that it takes is."""
@@ -147,7 +167,7 @@ class _Colours:
         if step.op == "tensor":
             tensor = operator.attrgetter(step.target)(self.model)
             return f"{step.target} is trained" if tensor.requires_grad else ""
-        return self._why_not_in_place(step) if _writes(step) else ""
+        return self._why_not_in_place(step) if writes(step) else ""
 
     def _why_not_module(self, step: Step) -> str:
         module = self.model.get_submodule(step.target)
@@ -190,18 +210,6 @@ class _Colours:
 def _asks_shape(step: Step) -> bool:
     """Tell whether a step asks a tensor for what it is but for its numbers."""
     return step.target in _SHAPE_METHODS or (step.target is getattr and step.args[1] in _SHAPE_NAMES)
-
-
-def _writes(step: Step) -> bool:
-    name = step.target if isinstance(step.target, str) else getattr(step.target, "__name__", "")
-    own = step.op == "function" and step.target in vars(operator).values() and name.startswith("i") and name != "index"
-    marked = name.endswith("_") and not name.endswith("__")
-    return (
-        marked
-        or dict(step.kwargs).get("inplace", False)
-        or (own and hasattr(operator, f"__{name}__"))
-        or (step.target is operator.setitem)
-    )
 
 
 def _sides(course: Course, colours: _Colours) -> tuple[list[Step], list[Step], list[str]]:

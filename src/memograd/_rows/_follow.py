@@ -6,16 +6,15 @@ that it can be followed, which is the code of whoever puts a backbone and a head
 
 from __future__ import annotations
 
-import dis
 import inspect
-from collections import deque
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, fx, nn
 
 from memograd._ambient._streams import read_streams, set_streams
-from memograd._rows._part import Step, Value
+from memograd._rows._judge import on_the_side
+from memograd._rows._part import Step, Value, may_be_dropped
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -23,7 +22,6 @@ if TYPE_CHECKING:
 _OPS = {"call_module": "module", "get_attr": "tensor", "call_function": "function", "call_method": "method"}
 _HOOKS = ("_forward_pre_hooks", "_forward_hooks", "_backward_pre_hooks", "_backward_hooks")
 _PLAIN = (bool, int, float, str, type(None))
-_ENDS = ("placeholder", "output", "get_attr")
 
 
 class Unfollowed(Exception):  # noqa: N818 - control flow: the model is run as it is, for the reason that it says
@@ -72,7 +70,7 @@ def _traced(
     model: nn.Module, constants: Mapping[str, Any], whole: Callable[[nn.Module], bool], *, grad: bool
 ) -> tuple[_Tracer, fx.Graph]:
     """Let torch.fx follow a forward, and see what it cannot: draws, modes, what is kept on the side."""
-    if why := _on_the_side(type(model).forward):
+    if why := on_the_side(type(model).forward):
         raise Unfollowed(f"{type(model).__name__}.forward {why}")
     tracer, streams = _Tracer(whole), read_streams()
     before = [(module, dict(vars(module))) for module in model.modules()]
@@ -93,20 +91,6 @@ def _traced(
     if kept:
         raise Unfollowed(f"{kept[0]}.forward sets an attribute")
     return tracer, graph
-
-
-def _on_the_side(forward: Any) -> str:
-    """Say what a forward's code does that its result does not show, nor torch.fx."""
-    code = getattr(forward, "__code__", None)
-    if code is None:
-        return "is no code of Python's"
-    names = {name: forward.__globals__[name] for name in code.co_names if name in forward.__globals__}
-    cells = dict(zip(code.co_freevars, (c.cell_contents for c in forward.__closure__ or ()), strict=False))
-    for name, value in {**names, **cells}.items():
-        if isinstance(value, (list, dict, set, bytearray, deque)):
-            return f"reaches {name}, which it may change"
-    stores = next((i for i in dis.get_instructions(code) if i.opname in {"STORE_GLOBAL", "STORE_ATTR"}), None)
-    return "" if stores is None else f"sets {stores.argval}"
 
 
 def _put_back(module: nn.Module, then: dict[str, Any]) -> bool:
@@ -172,7 +156,7 @@ class _Tracer(fx.Tracer):
         place = self.path_of_module(m)
         if self.is_leaf_module(m, place):
             return super().call_module(m, forward, args, kwargs)
-        if why := _on_the_side(type(m).forward):
+        if why := on_the_side(type(m).forward):
             self.unfollowed[place] = f"{type(m).__name__}.forward {why}"
             return super().call_module(m, forward, args, kwargs)
         before = set(self.graph.nodes)
@@ -201,15 +185,17 @@ def _course(graph: fx.Graph, names: Sequence[str], constants: Mapping[str, Any],
         # What a constant's stand-in goes into are torch.fx's own checks that it is what it was.
         if node.op == "placeholder" or not known.keys() >= set(node.all_input_nodes):
             continue
-        if not node.users and node.op not in _ENDS:
-            raise Unfollowed(f"what {node.name}() gives is not used: it checks something, or writes to it")
         args: Any = _pattern(node.args, known)
         if node.op == "output":
             gives = args[0]
             break
         kwargs = tuple((name, _pattern(value, known)) for name, value in node.kwargs.items())
-        steps.append(Step(f"{node.name}()", _OPS[node.op], node.target, args, kwargs))
-        known[node] = Value(steps[-1].name)
+        step = Step(f"{node.name}()", _OPS[node.op], node.target, args, kwargs)
+        if node.users:
+            steps.append(step)
+        elif not may_be_dropped(step):
+            raise Unfollowed(f"what {node.name}() gives is not used: it checks something, or writes to it")
+        known[node] = Value(step.name)
     takes = tuple(name for name in names if name not in constants)
     return Course(takes, tuple(steps), gives, (*tracer.inner, tracer.root), tracer.unfollowed)
 

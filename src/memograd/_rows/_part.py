@@ -5,6 +5,7 @@ Steps are plain data, as torch.fx writes them down (Reed et al. 2022), so that a
 
 from __future__ import annotations
 
+import operator
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
@@ -124,3 +125,31 @@ def _hold(part: nn.Module, model: nn.Module, place: str) -> None:
             vars(part)[register][name] = found[name]
             return
     raise AttributeError(place)
+
+
+def writes(step: Step) -> bool:
+    """Tell whether a step writes into what it is given, as its name says."""
+    name = step.target if isinstance(step.target, str) else getattr(step.target, "__name__", "")
+    own = step.op == "function" and step.target in vars(operator).values() and name.startswith("i") and name != "index"
+    marked = name.endswith("_") and not name.endswith("__")
+    return (
+        marked
+        or dict(step.kwargs).get("inplace", False)
+        or (own and hasattr(operator, f"__{name}__"))
+        or (step.target is operator.setitem)
+    )
+
+
+def may_be_dropped(step: Step) -> bool:
+    """Tell whether a step of which nobody uses the result does nothing else: it neither checks nor writes."""
+    name = step.target if isinstance(step.target, str) else getattr(step.target, "__name__", "")
+    known = (
+        step.op in ("method", "tensor")
+        or step.target is getattr
+        or _is_of(step.target, "_operator", "operator", "torch")
+    )
+    return step.op != "module" and known and not writes(step) and "assert" not in name
+
+
+def _is_of(f: Any, *modules: str) -> bool:
+    return str(getattr(f, "__module__", None) or type(f).__module__).split(".")[0] in modules

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from memograd._ambient._streams import read_streams, set_streams
+from memograd._ambient._torch import read_modes
 from memograd._rows._classes import Piece, anchors_after, ladder, planned
 from memograd._rows._companions import companions, mixed, padded
 from memograd._rows._compare import alias, constants_differ, difference, same_bits
@@ -29,9 +30,17 @@ if TYPE_CHECKING:
 
 TESTED = 4  # rows that are followed
 COMPANIONS = 16  # rows that others are made of
+WHOLE = 1024  # rows of the batch at hand that are tried as they are
 _ROUNDING = 1e-4  # of a result: from here on it is no other rounding, but another value
+_FAR = 1e-2  # the same where weights are such as no training gives, and rounding may grow from layer to layer
+_TF32 = 2.0**-10
+CHANGES = "it changes what it reads: a counter, a buffer, a list"
 SIZES = 64  # sizes that are tried at most
 _ODD = 4  # of those, sizes that are none of the usual ones
+
+
+class Silent(Unfit):
+    """A trial that says nothing."""
 
 
 class Verdict:
@@ -68,6 +77,7 @@ class Verdict:
         self._rows = self._with_short_ones()
         self.anchor = self._settled(anchor)
         self._tries(self.anchor // 2 or 2)  # what divides by the number of rows is seen in no one size
+        self._tries_as_given([column.taken(range(min(rows, WHOLE))) for column in batch])
 
     @property
     def name(self) -> int:
@@ -77,6 +87,20 @@ class Verdict:
     def goes_on_with(self, run: Run) -> None:
         """Try sizes of batches on another function that is the same but for its numbers."""
         self._run = run
+
+    def stands_with_other_weights(self) -> None:
+        """Try once more what was found, since the function's weights are others now. Raises `Unfit`."""
+        try:
+            one, other = (self._called(COMPANIONS, turn) for turn in (0, 1))
+        except Silent:
+            return
+        except Unfit:
+            raise
+        except Exception:  # noqa: BLE001 - with such weights it may be no function that can be called
+            return
+        apart = difference(other, one)
+        if apart > max(_FAR, rounding_of(one)):
+            raise Unfit(f"a row's result depends on the other rows of its batch, with other weights, by {apart:.1g}")
 
     def planned(self, rows: int) -> list[Piece]:
         """Cut rows into batches of sizes that give them the bits of the class."""
@@ -131,7 +155,8 @@ class Verdict:
         if self._alike(reference, among):
             return self._in_all_places(size, reference)
         apart = self._errors[size] = difference(among, reference)
-        if apart > _rounding_of(reference):
+        mixes = not self._alike(reference, self._called(size, 1, places=0))
+        if apart > rounding_of(reference) or (mixes and not self._rounding):
             raise Unfit(f"a row's result depends on the other rows of its batch, by {apart:.1g} of it")
         self.bits = not self._rounding
         return False
@@ -150,23 +175,35 @@ class Verdict:
         count = min(len(each.columns[0].data) for each in (tried, reference))
         known, found = _first(reference, count), _first(tried, count)
         apart = self._errors[size] = difference(found, known)
-        if apart > _rounding_of(known):
+        if apart > rounding_of(known):
             raise Unfit(f"a row's result depends on how many rows there are, by {apart:.1g} of it")
         self._sizes[size] = self._alike(known, found) and self._in_all_places(size, known)
+
+    def _tries_as_given(self, batch: Sequence[Column]) -> None:
+        """Tell whether rows among those that they came with are what they are by themselves. Raises `Unfit`."""
+        size = len(batch[0].data)
+        at = sorted({size * k // TESTED for k in range(TESTED)})
+        whole, some = self._results(batch, size), self._results([c.taken(at) for c in batch], len(at))
+        apart = difference(some, whole._replace(columns=[column.taken(at) for column in whole.columns]))
+        if apart > rounding_of(whole):
+            raise Unfit(f"a row's result depends on the other rows of its batch, by {apart:.1g} of it")
 
     def _alike(self, one: Parsed, other: Parsed) -> bool:
         pairs = zip(one.columns, other.columns, strict=True)
         return all(same_bits(a.data, b.data) for a, b in pairs)
 
-    def _called(self, size: int, turn: int) -> Parsed:
-        """Give the results of the tested rows in a batch of this size, among the companions of this turn."""
+    def _called(self, size: int, turn: int, places: int | None = None) -> Parsed:
+        """Give the results of the tested rows in a batch of this size, among this turn's companions, in its places."""
         tested = min(len(self._rows[0].data), size)
-        at = [(k * size // tested + turn) % size if tested < size else k for k in range(tested)]
+        at = [
+            (k * size // tested + (turn if places is None else places)) % size if tested < size else k
+            for k in range(tested)
+        ]
         at = at if len(set(at)) == tested else list(range(tested))
         own = [column.taken(range(tested)) for column in self._rows]
         found = self._tried(own, size, at, turn)
         if not any(_says_something(column.data) for column in found.columns):
-            raise Unfit("its result on trial has no number that is finite")
+            raise Silent("its result on trial has no number that is finite")
         return found._replace(columns=[column.taken(at) for column in found.columns])
 
     def _tried(self, own: Sequence[Column], size: int, at: list[int], turn: int) -> Parsed:
@@ -220,10 +257,13 @@ def _first(parsed: Parsed, rows: int) -> Parsed:
     return parsed._replace(columns=[column.taken(range(rows)) for column in parsed.columns])
 
 
-def _rounding_of(reference: Parsed) -> float:
+def rounding_of(reference: Parsed) -> float:
     """Give by how much two roundings of a result may differ, as a part of its greatest number."""
-    kinds = {column.data.dtype for column in reference.columns if isinstance(column.data, Tensor)}
-    return max([_ROUNDING, *(8 * torch.finfo(kind).eps for kind in kinds if kind.is_floating_point)])
+    tensors = [column.data for column in reference.columns if isinstance(column.data, Tensor)]
+    kinds = {tensor.dtype for tensor in tensors} | {kind for _, kind in read_modes().autocast}
+    coarse = [torch.finfo(kind).eps for kind in kinds if kind.is_floating_point]
+    coarse += [_TF32 for tensor in tensors if tensor.is_cuda and tensor.dtype == torch.float32]
+    return max([_ROUNDING, *(8 * eps for eps in coarse)])
 
 
 def watched(
@@ -246,7 +286,7 @@ def watched(
     if _contents(columns) != contents:
         return result, "it writes into its arguments"
     if state is not None and state() != before:
-        return result, "it changes what it reads: a counter, a buffer, a list"
+        return result, CHANGES
     return result, ""
 
 

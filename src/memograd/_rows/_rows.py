@@ -89,7 +89,7 @@ class Rows:
         if len(args) == 1 and isinstance(args[0], Shared):
             return self._of_shared(args[0], kwargs)
         try:
-            return self._answered(args, kwargs)
+            return self.by_rows(args, kwargs)
         except Unfit as reason:
             return self._plainly(args, kwargs, reason)
         except NoIdentityError as error:
@@ -110,7 +110,8 @@ class Rows:
         """List what remembers rows."""
         return [self]
 
-    def _answered(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+    def by_rows(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
+        """Answer a call by its rows. Raises `Unfit` and `NoIdentityError` where it is to be made plainly."""
         graded = self.wrapped.is_graded
         account = self.sharing if graded else self.recalling
         if account.skips():
@@ -129,8 +130,8 @@ class Rows:
         return call.share() if graded else call.recall()
 
     def _check_first(self, batch: Parsed, args: Sequence[Any], kwargs: Mapping[str, Any]) -> None:
-        """Make the first call of a function plainly, to see what it does besides: no trial is to do that again."""
-        version = None if self.wrapped.module is not None else self.wrapped.subject.settle(plain=False)
+        """Make the first call plainly where it may do something besides, to see what: no trial is to do that again."""
+        version = self.wrapped.first()
         if version is None or self._firsts.get(version) == "":
             return
         if version in self._firsts:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -15,7 +15,7 @@ from memograd._key import Key, is_log
 from memograd._replay._trees import is_plain
 from memograd._rows._classes import anchor_for
 from memograd._rows._copies import copied
-from memograd._rows._judge import is_graded, why_not
+from memograd._rows._judge import is_graded, is_users, kept_by, on_the_side, why_not
 from memograd._rows._structure import Unfit, parse
 from memograd._subject import Subject, full_name
 from memograd._voice import Voice
@@ -43,6 +43,11 @@ def _weights(value: Any) -> set[int]:
     if isinstance(value, torch.Tensor):
         return {id(value)} if value.requires_grad else set()
     return set() if is_plain(value) or is_log(value) else {id(value)}
+
+
+@cache
+def _acts_on_the_side(kind: type[nn.Module]) -> bool:
+    return is_users(kind) and bool(on_the_side(kind.forward))
 
 
 def _places(rows: torch.Tensor) -> int:
@@ -109,6 +114,17 @@ class Wrapped:
         """Say why calls are made plainly at present; nothing where nothing speaks against rows."""
         return why_not(self.modules())
 
+    def first(self) -> object:
+        """Name what is to be seen at work before it is tried; None for modules that do nothing on the side."""
+        acts = self.module is None or any(_acts_on_the_side(type(each)) for each in self.module.modules())
+        return self.code() if acts else None
+
+    def code(self) -> object:
+        """Name the code that runs: a function's with all that it reads, of modules the classes, and their modes."""
+        if self.module is None:
+            return self.subject.settle(plain=False)
+        return frozenset((type(module), module.training) for module in self.module.modules())
+
     @property
     def is_graded(self) -> bool:
         """Whether a call now goes back to some weights, as far as they are known."""
@@ -137,12 +153,12 @@ class Wrapped:
         except Unidentified as error:
             raise NoIdentityError(f"{self.subject.name}(): {error.path} is {error.reason}") from error.__cause__
 
-    def state(self, copy: Any = None) -> Key:
+    def state(self, copy: Any = None) -> tuple[Key, object]:
         """Say what the function, or a copy of it, is by now. Raises `NoIdentityError`."""
-        if copy is None or self.module is None:
-            subject = self.subject if copy is None else self._subject_of(copy)
-            return Key(subject.key((*self._own(), (), ()))[1:])
-        return Key(self.subject.key((copy, (), ()))[1:])
+        kinds = {type(module) for root in self.modules() for module in root.modules()}
+        subject = self.subject if copy is None or self.module is not None else self._subject_of(copy)
+        own = self._own() if copy is None or self.module is None else (copy,)
+        return Key(subject.key((*own, (), ()))[1:]), [kept_by(kind) for kind in kinds]
 
     def let_go(self) -> None:
         """Keep no copy that was tried."""
@@ -166,7 +182,7 @@ class Wrapped:
 
     def _copies_all(self) -> bool:
         try:
-            copy = Subject(copied(self.f), self.subject.name, self.subject.parameters, self.subject.stated)
+            copy = Subject(copied(self.f).f, self.subject.name, self.subject.parameters, self.subject.stated)
             copy.settle(plain=False)
         except (Unfit, NoIdentityError):
             return False

@@ -12,9 +12,13 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
+from memograd._ambient._streams import read_streams, set_streams
+from memograd._errors import NoIdentityError
 from memograd._rows._classes import ladder
 from memograd._rows._compare import difference
+from memograd._rows._probe import rounding_of
 from memograd._rows._receipt import Receipt
+from memograd._rows._rows import is_traced
 from memograd._rows._structure import Parsed, Unfit, parse
 
 if TYPE_CHECKING:
@@ -25,6 +29,7 @@ if TYPE_CHECKING:
 
 _LEAST = 8  # tokens
 _TRIED = 4  # texts of which it is measured what padding rounds
+_LONGER = 8  # times as long as the longest of them is what they are padded to
 
 
 class TextRows:
@@ -43,18 +48,24 @@ class TextRows:
         self.rows, self._tokenizer = rows, tokenizer
         most = getattr(tokenizer, "model_max_length", 512) if max_length is None else max_length
         self._most = min(most, 1 << 20)
-        self._error: float | None = None
+        self._errors: dict[object, tuple[float, float]] = {}
         self.receipt: Receipt | None = None
 
     def answer(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Answer a call with a list of texts, and what the model takes besides by keyword."""
         texts = self._texts(args)
+        if is_traced():
+            return self._plain(texts, kwargs)
+        streams = read_streams(("torch",))
         try:
             return self._grouped(texts, kwargs)
-        except Unfit as reason:
+        except (Unfit, NoIdentityError) as reason:
+            if isinstance(reason, NoIdentityError) and self.rows.options.strict:
+                raise
+            set_streams(streams)
             self.receipt = Receipt(0, 0, 0, 0, 0, 1, "plain", "bits", 0.0, str(reason))
             said = f"{self.rows.name}(): {reason}. The batch is computed plainly"
-            self.rows.voice.refuse(self.rows.voice.face, said, once=str(reason))
+            self.rows.voice.refuse(self.rows.voice.face, said, once=str(reason).split(", by ", maxsplit=1)[0])
             return self._plain(texts, kwargs)
 
     def remember(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Receipt | None:
@@ -82,17 +93,25 @@ class TextRows:
 
     def _grouped(self, texts: list[str], kwargs: Mapping[str, Any]) -> Any:
         number = {text: k for k, text in enumerate(dict.fromkeys(texts))}
+        groups = self._groups(list(number))
+        kind = self._kind(groups[0][0], kwargs)
+        if kind in self._errors:
+            _check(*self._errors[kind])
         parts: list[Parsed] = []
         order: list[int] = []
         receipts: list[Receipt] = []
-        for given, at in self._groups(list(number)):
-            parts.append(parse(self.rows.answer((), {**given, **kwargs}), self.rows.options.dim))
+        for given, at in groups:
+            parts.append(parse(self.rows.by_rows((), {**given, **kwargs}), self.rows.options.dim))
             order += at
             receipts.append(cast("Receipt", self.rows.receipt))
         back = torch.empty(len(order), dtype=torch.int64)
         back[torch.tensor(order)] = torch.arange(len(order))
         value = _assembled(parts, back[torch.tensor([number[text] for text in texts])])
-        self.receipt = self._together(receipts, texts, number, value, kwargs)
+        if kind not in self._errors:
+            with torch.no_grad():
+                self._errors[kind] = self._measured(list(number), kwargs)
+            _check(*self._errors[kind])
+        self.receipt = _together(receipts, len(texts), len(number), self._errors[kind][0])
         return value
 
     def _groups(self, texts: list[str]) -> list[tuple[dict[str, Any], list[int]]]:
@@ -123,27 +142,27 @@ class TextRows:
         words = self._tokenizer(texts, padding=True, truncation=True, max_length=self._most, return_tensors="pt")
         return self.rows.f(**{name: self._there(value) for name, value in words.items()}, **kwargs)
 
-    def _together(
-        self, receipts: list[Receipt], texts: list[str], number: dict[str, int], value: Any, kwargs: Mapping[str, Any]
-    ) -> Receipt:
-        total = {
-            name: sum(getattr(one, name) for one in receipts) for name in ("hits", "computed", "padded", "batches")
-        }
-        lengths = f"texts of {len(receipts)} lengths, each padded to its own and not to the longest of the batch"
-        engine = next((one.engine for one in receipts if one.engine != "plain"), "plain")
-        first = replace(receipts[0], rows=len(texts), distinct=len(number), engine=engine, **total)
-        if self._error is None and total["computed"] and engine != "plain":
-            self._error = self._measured(texts, value, kwargs)
-        return replace(first, exact="rounding", error=self._error, reason=f"{lengths}; {receipts[-1].reason}")
+    def _kind(self, given: Mapping[str, Any], kwargs: Mapping[str, Any]) -> object:
+        """Say what decides by how much padding rounds: model and tokenizer, but for the numbers in weights."""
+        wrapped, options = self.rows.wrapped, self.rows.options
+        batch = wrapped.called_with((), {**given, **kwargs}, options.dim, options.static)
+        how = (getattr(self._tokenizer, name, None) for name in ("padding_side", "pad_token_id", "truncation_side"))
+        return wrapped.signature(batch._replace(columns=[]), options.exact), *how
 
-    def _measured(self, texts: list[str], value: Any, kwargs: Mapping[str, Any]) -> float | None:
-        """Measure on some texts how far results are from those that are padded to the longest."""
-        places = sorted({len(texts) * k // _TRIED for k in range(_TRIED)})
-        with torch.no_grad():
-            plain = parse(self._plain([texts[k] for k in places], kwargs), self.rows.options.dim)
-        ours = parse(value, self.rows.options.dim)
-        some = ours._replace(columns=[column.taken(places) for column in ours.columns])
-        return difference(some, plain)
+    def _measured(self, texts: list[str], kwargs: Mapping[str, Any]) -> tuple[float, float]:
+        """Measure on some texts how far results that are padded far are from those of each by itself.
+
+        Returns:
+            How far, and how far two roundings may be from each other.
+        """
+        dim, by_length = self.rows.options.dim, sorted(texts, key=len)
+        some = list(dict.fromkeys(by_length[len(texts) * k // _TRIED] for k in range(_TRIED)))
+        streams = read_streams(("torch",))
+        far = parse(self._plain([*some, " ".join([by_length[-1]] * _LONGER)], kwargs), dim)
+        near = _joined([parse(self._plain([text], kwargs), dim) for text in some])
+        set_streams(streams)
+        among = far._replace(columns=[column.taken(range(len(some))) for column in far.columns])
+        return difference(near, among), rounding_of(among)
 
     @property
     def name(self) -> str:
@@ -163,13 +182,35 @@ class TextRows:
         self.rows.cache_clear()
 
 
-def _assembled(parts: Sequence[Parsed], at: Tensor) -> Any:
-    """Put results of groups together, and their rows into the order of the batch."""
+def _check(error: float, rounding: float) -> None:
+    if not error <= rounding:
+        raise Unfit(f"a text's result depends on how far it is padded, by {error:.1g} of it")
+
+
+def _together(receipts: list[Receipt], rows: int, distinct: int, error: float) -> Receipt:
+    """Make one receipt of those of groups."""
+    total = {name: sum(getattr(one, name) for one in receipts) for name in ("hits", "computed", "padded", "batches")}
+    lengths = f"texts of {len(receipts)} lengths, each padded to its own and not to the longest of the batch"
+    engine = next((one.engine for one in receipts if one.engine != "plain"), "plain")
+    first = replace(receipts[0], rows=rows, distinct=distinct, engine=engine, **total)
+    return replace(first, exact="rounding", error=error, reason=f"{lengths}; {receipts[-1].reason}")
+
+
+def _joined(parts: Sequence[Parsed]) -> Parsed:
+    """Put the rows of some results one after the other. Raises `Unfit` where they are not of a kind."""
     kinds = {tuple(column.spec for column in part.columns) for part in parts}
     if len(kinds) > 1 or not all(isinstance(c.data, Tensor) for part in parts for c in part.columns):
         raise Unfit("its results are as long as the texts; give a model that gives one vector a text")
     leaves = [
         torch.cat([cast("Tensor", c.data) for c in same]) for same in zip(*(p.columns for p in parts), strict=True)
     ]
+    pairs = zip(parts[0].columns, leaves, strict=True)
+    return parts[0]._replace(columns=[column._replace(data=leaf) for column, leaf in pairs])
+
+
+def _assembled(parts: Sequence[Parsed], at: Tensor) -> Any:
+    """Put results of groups together, and their rows into the order of the batch."""
+    joined = _joined(parts)
+    leaves = [cast("Tensor", column.data) for column in joined.columns]
     rows = [leaf.index_select(0, at.to(leaf.device)) for leaf in leaves]
-    return parts[0].value([c._replace(data=leaf) for c, leaf in zip(parts[0].columns, rows, strict=True)])
+    return joined.value([c._replace(data=leaf) for c, leaf in zip(joined.columns, rows, strict=True)])

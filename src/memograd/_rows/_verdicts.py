@@ -7,8 +7,8 @@ from threading import RLock
 from typing import TYPE_CHECKING
 
 from memograd._errors import NoIdentityError
-from memograd._rows._copies import copied
-from memograd._rows._probe import Verdict
+from memograd._rows._copies import GATES, copied
+from memograd._rows._probe import CHANGES, Verdict
 from memograd._rows._structure import Aside, Unfit
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ class Verdicts:
         self._wrapped = wrapped
         self._dim, self._exact = dim, exact
         self._lock = RLock()
+        self._restless: set[object] = set()
         self._known: OrderedDict[object, Verdict | Aside | str] = OrderedDict()
 
     def of(self, batch: Parsed, anchor: int | None = None, state: object = None) -> Verdict:
@@ -36,6 +37,8 @@ class Verdicts:
             state: of a function that cannot be copied with all its weights, what it is to the last number; None where
                 that changes in every step.
         """
+        if self._wrapped.code() in self._restless:
+            raise Unfit(CHANGES)
         signature = self._wrapped.signature(batch, self._exact), anchor, self._wrapped.is_whole or state
         if not signature[2]:
             raise Unfit("it reaches weights that cannot be copied to be tried; wrap the module that has them")
@@ -75,18 +78,24 @@ class Verdicts:
         """Forget all of it."""
         with self._lock:
             self._known.clear()
+            self._restless.clear()
 
     def _tried(self, batch: Parsed, anchor: int | None) -> Verdict | Aside | str:
         anchor = anchor or self._wrapped.anchor(batch)
         wrapped, bare = self._wrapped, batch._replace(columns=[])
         try:
             copy = copied(wrapped.f) if wrapped.is_whole else None
-            wrapped.state(copy)  # a look at a copy may itself leave something there, once
-            before = wrapped.state(copy)
+            tried = None if copy is None else copy.f
+            wrapped.state(tried)  # a look at a copy may itself leave something there, once
+            before = wrapped.state(tried)
             rounding = self._rounds(batch)
-            verdict = Verdict(wrapped.runner(bare, copy), batch.columns, self._dim, anchor=anchor, rounding=rounding)
-            if wrapped.state(copy) != before:
-                return "it changes what it reads: a counter, a buffer, a list"
+            verdict = Verdict(wrapped.runner(bare, tried), batch.columns, self._dim, anchor=anchor, rounding=rounding)
+            if wrapped.state(tried) != before:
+                self._restless.add(wrapped.code())  # its state is another in each call
+                return CHANGES
+            for number in GATES:
+                if copy is not None and copy.set_gates(number):
+                    verdict.stands_with_other_weights()
         except Unfit as reason:
             return str(reason)
         except NoIdentityError:
