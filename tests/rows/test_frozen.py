@@ -6,6 +6,7 @@ from functools import partial
 import pytest
 import torch
 from torch import nn
+from transformers import BertConfig, BertModel
 
 from memograd import Memo
 
@@ -300,3 +301,119 @@ def test_what_cannot_be_followed_between_modules_runs_as_the_plain_model(how):
 
 
 X0 = torch.zeros(())
+KEPT: list[object] = []
+
+
+class Buffers(nn.Module):
+    """Reads a buffer between its modules: as a number, as a condition; or writes to one."""
+
+    def __init__(self, how):
+        super().__init__()
+        self.how, self.base, self.head = how, nn.Linear(8, 8).requires_grad_(False), nn.Linear(8, 4)
+        self.register_buffer("scale", torch.tensor(2.0))
+        self.made = torch.tensor(3.0)
+
+    def forward(self, x):
+        h = self.base(x)
+        if self.how == "number":
+            h = h * self.scale.item()
+        if self.how == "condition":
+            h = h * 3 if self.scale > 2.5 else h
+        if self.how == "writes":
+            self.scale.add_(1.0)
+        if self.how == "tensor that is no buffer":
+            h = h * self.made
+        if self.how == "asserts":
+            torch._assert((h < 1e3).all(), "too great")
+        if self.how == "keeps elsewhere":
+            KEPT.append(h)
+        return self.head(h * self.scale)
+
+
+@pytest.mark.parametrize(
+    "how", ["read", "number", "condition", "writes", "tensor that is no buffer", "asserts", "keeps elsewhere"]
+)
+@pytest.mark.filterwarnings("ignore::memograd.MemogradWarning")
+def test_buffers_and_what_is_beside_them_between_modules_count_as_in_the_plain_model(how):
+    KEPT.clear()
+    plain = Buffers(how)
+    model = copy.deepcopy(plain)
+    features, x = remembered(model), data()[0][:, :8]
+    for number in (2.0, 2.0, 3.0, 3.0, 1.0):
+        for each in (plain, model):
+            each.scale.fill_(number)
+            each.made.fill_(number)
+        assert torch.equal(features(x), plain(x))
+        assert torch.equal(model.scale, plain.scale)
+    assert all(isinstance(each, torch.Tensor) for each in KEPT)
+    assert len(KEPT) == (10 if how == "keeps elsewhere" else 0)
+    if how == "asserts":
+        with pytest.raises(AssertionError, match="too great"):
+            features(1e6 * x)
+
+
+class Writes(nn.Module):
+    """A trained module that writes, seldom, into what it is given."""
+
+    def __init__(self):
+        super().__init__()
+        self.linear = nn.Linear(8, 8)
+
+    def forward(self, h):
+        if h[0, 0] > 0.5:
+            h.mul_(2)
+        return self.linear(h)
+
+
+class Beside(nn.Module):
+    def __init__(self, live, *, view):
+        super().__init__()
+        self.a, self.b = (nn.Linear(8, 8).requires_grad_(False) for _ in range(2))
+        self.live, self.view = live, view
+
+    def forward(self, x):
+        h = self.a(x)
+        seen = h.view(-1, 2, 4) if self.view else h
+        y = self.live(h)
+        return y + self.b(h) + seen.flatten(1).sum(1, keepdim=True)
+
+
+@pytest.mark.parametrize("view", [True, False])
+@pytest.mark.filterwarnings("ignore::memograd.MemogradWarning")
+def test_what_a_trained_module_may_write_to_is_read_after_it(view):
+    plain = Beside(Writes(), view=view)
+    features = remembered(copy.deepcopy(plain))
+    for seed in range(10):
+        x = torch.randn(8, 8, generator=torch.Generator().manual_seed(seed))
+        assert torch.equal(features(x), plain(x))
+
+
+def test_what_only_reads_beside_the_frozen_part_leaves_it_frozen():
+    features = remembered(Beside(nn.Linear(8, 8), view=False))
+    features(data()[0][:, :8])
+    assert features.frozen_part.modules == ("a", "b")
+
+
+class Sentences(nn.Module):
+    def __init__(self):
+        super().__init__()
+        config = BertConfig(
+            vocab_size=32, hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=64
+        )
+        self.encoder = BertModel(config, add_pooling_layer=False).eval().requires_grad_(False)
+        self.head = nn.Linear(32, 4)
+
+    def forward(self, input_ids, attention_mask):
+        hidden = self.encoder(input_ids=input_ids, attention_mask=attention_mask).last_hidden_state
+        rows, places, _ = hidden.shape
+        mask = attention_mask.view(rows, places, 1)
+        return self.head((hidden * mask).sum(1) / mask.sum(1))
+
+
+def test_a_pretrained_encoder_behind_which_shapes_are_read_is_cut():
+    model = Sentences()
+    features, ids = remembered(model), torch.randint(0, 32, (20, 7))
+    mask = torch.ones(20, 7, dtype=torch.int64)
+    for _ in range(2):
+        assert torch.equal(features(ids, mask), model(ids, mask))
+    assert (features.receipt.hits, features.frozen_part.modules) == (20, ("encoder",))

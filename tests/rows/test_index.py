@@ -184,6 +184,34 @@ def test_threads_may_ask_for_different_samples(memo) -> None:
     assert wrong == []
 
 
+@pytest.mark.filterwarnings("ignore:could not:memograd.MemogradWarning")
+def test_a_thread_may_forget_all_while_others_ask(memo) -> None:
+    features, x = by_index(memo), samples()
+    expected, stopped, wrong = features.__wrapped__(x), threading.Event(), []
+
+    def forgets() -> None:
+        while not stopped.wait(0.002):
+            features.cache_clear()
+
+    def asks(seed: int) -> None:
+        try:
+            for k in range(20):
+                at = torch.randint(0, COUNT, (10,), generator=torch.Generator().manual_seed(100 * seed + k))
+                torch.testing.assert_close(features(x[at], index=at), expected[at])
+        except BaseException as error:  # noqa: BLE001 - whatever it is, the test tells
+            wrong.append(error)
+
+    threads = [threading.Thread(target=asks, args=(seed,)) for seed in range(3)]
+    forgetting = threading.Thread(target=forgets)
+    for thread in (forgetting, *threads):
+        thread.start()
+    for thread in threads:
+        thread.join()
+    stopped.set()
+    forgetting.join()
+    assert wrong == []
+
+
 def test_a_torn_row_is_computed_again(tmp_path) -> None:
     x = samples()
     epoch(by_index(Memo(tmp_path)), x)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import OrderedDict, UserDict
+from collections import OrderedDict, UserDict, defaultdict
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -115,3 +115,45 @@ def test_a_layout_is_kept_where_it_is_the_results():
     again = column._replace(data=y.contiguous()).plain()
     assert again.stride() == y.stride()
     assert torch.equal(again, y)
+
+
+class Attributed(dict):
+    pass
+
+
+@dataclass
+class Noted:
+    ids: torch.Tensor
+
+
+def with_attribute(value, data):
+    value.other = data
+    return value
+
+
+@pytest.mark.parametrize("value", [with_attribute(Noted(X), X), with_attribute(Attributed(x=X), X)])
+def test_what_is_kept_beside_fields_may_be_per_row(value):
+    with pytest.raises(Unfit, match=r"beside its fields|with attributes"):
+        parse(value)
+
+
+def test_a_dictionary_that_makes_what_is_missing_still_does():
+    parsed = parse(defaultdict(list, x=X))
+    again = parsed.value(parsed.columns)
+    assert type(again) is defaultdict
+    assert again["missing"] == []
+
+
+def test_keys_of_other_types_are_other_keys():
+    assert parse({1: X}).outline != parse({"1": X}).outline
+
+
+def test_classes_of_one_name_are_two():
+    def made():
+        @dataclass
+        class Local:
+            x: torch.Tensor
+
+        return parse(Local(X)).constants
+
+    assert made() != made()

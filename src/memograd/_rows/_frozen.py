@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from memograd._rows._rows import Rows
 
 _MOST = 4  # states of a model whose parts are held: in train and in eval mode, with and without a mask
+_VAIN = 3  # states in a row in which there was no part: of a model that is another in each call nothing is tried
 _OWN = frozenset(vars(nn.Module())) - {"training"}
 
 
@@ -78,6 +79,7 @@ class FrozenRows:
         self._now: _Parts | None = None
         self._seen: object = None
         self._read: list[nn.Module] = []
+        self._vain: list[str] = []
         self._lock = RLock()
         self._known: OrderedDict[object, _Parts | str] = OrderedDict()
 
@@ -168,7 +170,8 @@ class FrozenRows:
         with self._lock:
             found = self._known.get(state)
             if found is None:
-                found = self._known[state] = self._found(bound)
+                found = self._known[state] = self._vain[-1] if len(self._vain) >= _VAIN else self._found(bound)
+                self._vain = [*self._vain, found][-_VAIN:] if isinstance(found, str) else []
                 while len(self._known) > _MOST:
                     self._known.popitem(last=False)
             self._known.move_to_end(state)
@@ -176,6 +179,7 @@ class FrozenRows:
 
     def _found(self, bound: Mapping[str, Any]) -> _Parts | str:
         try:
+            cut(self.model, bound)  # what is not to be followed is not to be tried, either
             parts = cut(self.model, bound, draws=_tried(self.model, bound))
         except Unfollowed as reason:
             return str(reason)
@@ -189,7 +193,7 @@ class FrozenRows:
         modules = [(id(m), type(m), m.training, has_hooks(m), "forward" in vars(m)) for m in self.model.modules()]
         tensors = [(id(p), p.requires_grad) for p in (*self.model.parameters(), *self.model.buffers())]
         if (modules, tensors) != self._seen:
-            self._seen, self._read = (modules, tensors), self._followed()
+            self._seen, self._read, self._vain = (modules, tensors), self._followed(), []
         constants: list[Any] = [(name, type(value), value) for name, value in bound.items() if is_constant(value)]
         # What a forward asks of the moment is answered once, when it is followed.
         modes = read_modes()._replace(grad=False)
