@@ -65,6 +65,22 @@ def test_looks_that_find_nothing_grow_rare():
     assert waits[-1] > 4 * waits[0] > 0
 
 
+def test_where_rows_will_come_again_an_epoch_without_a_hit_is_no_evidence():
+    account = Account(patient=True)
+    assert told(account, 1000, spent=0.01, computed=0.02) == 0
+
+
+def test_what_takes_longer_to_find_than_to_compute_is_left_alone_wherever_rows_come_again():
+    account = Account(patient=True)
+    assert told(account, 1000, spent=0.02, computed=0.01) > 900
+
+
+def test_patience_ends():
+    account = Account(patient=True)
+    told(account, 100, spent=1.0, computed=2.0)
+    assert not account.on
+
+
 def test_the_first_call_is_on_no_account():
     account = Account()
     account.tell(100 * GRACE, 0.0, 0)
@@ -99,6 +115,17 @@ def test_a_function_cheaper_than_its_rows_digests_is_called_plainly():
     assert mine.stats().recalling
 
 
+def test_a_frozen_part_that_is_cheaper_than_its_rows_digests_is_run_as_it_is():
+    model = nn.Sequential(nn.Embedding(100, 2).requires_grad_(False), nn.Flatten(), nn.Linear(2, 3))
+    mine = Memo().rows(model, frozen=True)
+    for k in range(2000):
+        mine(torch.arange(100) + 0 * k)
+        if not mine.stats().recalling:
+            break
+    assert torch.equal(mine(torch.arange(100)), model(torch.arange(100)))
+    assert "does not pay" in mine.receipt.reason
+
+
 def test_sharing_and_recalling_are_judged_apart():
     model = nn.Linear(16, 4)
     mine = Memo().rows(model)
@@ -111,3 +138,13 @@ def test_sharing_and_recalling_are_judged_apart():
     frozen(model)
     mine(vectors(4))
     assert mine.receipt.engine == "recall"
+
+
+def test_what_has_stepped_aside_is_filled_where_that_is_asked_for():
+    mine = Memo().rows(frozen(nn.Linear(16, 4)))
+    account = mine.__rows__.rows.recalling
+    account.tell(0.0, 0.0, 0)
+    account.tell(100.0, 0.0, 0)
+    assert not account.on
+    assert mine.fill(vectors(20)).computed == 20
+    assert not account.on

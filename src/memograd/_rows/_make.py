@@ -90,7 +90,8 @@ def options_of(how: Mapping[str, Any], *, strict: bool, salt: str) -> RowsOption
     most = how.get("max_bytes")
     most = memory_limit() // 8 if most is None else bytes_of("memo.rows", "max_bytes", most)
     always, strict = bool(how.get("always", False)), bool(how.get("strict", strict))
-    return RowsOptions(dim, _static(how.get("static", ())), exact, always, strict, most, version, salt=salt)
+    static = _static(how.get("static", ()))
+    return RowsOptions(dim, static, exact, always, strict=strict, max_bytes=most, version=version, salt=salt)
 
 
 def _static(static: object) -> tuple[str | int, ...]:
@@ -105,7 +106,8 @@ def _made(
 ) -> Rows:
     """Make rows; `again` says that samples will come again, so that an epoch without a hit is no reason to stop."""
     behind = None if store is None and front is None else partial(_behind, store, options, front)
-    return Rows(f, options._replace(always=options.always or again or front is not None), name, behind)
+    again = again or front is not None or (store is not None and store.lasting)
+    return Rows(f, options._replace(patient=again), name, behind)
 
 
 def _behind(

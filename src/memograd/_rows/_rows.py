@@ -44,6 +44,7 @@ class RowsOptions(NamedTuple):
     static: tuple[object, ...] = ()
     exact: str = "bits"
     always: bool = False
+    patient: bool = False
     strict: bool = False
     max_bytes: int = 1 << 30
     version: str | None = None
@@ -78,7 +79,8 @@ class Rows:
         self.receipt: Receipt | None = None
         self.counts = Counts()
         self._firsts: dict[object, str] = {}
-        self.sharing, self.recalling = Account(always=options.always), Account(always=options.always)
+        self.sharing = Account(always=options.always)
+        self.recalling = Account(always=options.always, patient=options.patient)
         self.verdicts = Verdicts(self.wrapped, options.dim, options.exact)
         self.contexts = Contexts(self.wrapped, options.max_bytes, behind)
 
