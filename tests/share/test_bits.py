@@ -79,15 +79,15 @@ def test_a_collision_never_merges_two_prefixes(bits_kept, batch):
     """A hash of nothing, or of two values, collides all the time; the trie stays that of the bits."""
     x, lengths = batch
     rows, numbers = by_bits(x.view(WORD[x.dtype]).numpy(), lengths)
-    whole = _bits._hash
+    whole = _bits.hash_words
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(_bits, "_hash", lambda *args: whole(*args) & (2**bits_kept - 1))
+        patch.setattr(_bits, "hash_words", lambda *args: whole(*args) & (2**bits_kept - 1))
         assert same_partition(trie_over(x, rows), numbers)
 
 
 def test_rows_that_only_seem_to_share_everything_share_nothing(monkeypatch):
     x = torch.randn(50, 6, 3, generator=torch.Generator().manual_seed(0))
-    monkeypatch.setattr(_bits, "_hash", lambda words, _factor: torch.zeros(len(words), dtype=torch.int64))
+    monkeypatch.setattr(_bits, "hash_words", lambda words, _factor: torch.zeros(len(words), dtype=torch.int64))
     assert len(trie_over(x, Rows.of(np.full(50, 6)))) == 300
 
 
@@ -170,8 +170,8 @@ def test_no_random_stream_is_touched():
 
 def test_a_batch_that_shares_nothing_is_hashed_no_further_than_its_first_steps(monkeypatch):
     hashed = []
-    whole = _bits._hash
-    monkeypatch.setattr(_bits, "_hash", lambda words, f: hashed.append(len(words)) or whole(words, f))
+    whole = _bits.hash_words
+    monkeypatch.setattr(_bits, "hash_words", lambda words, f: hashed.append(len(words)) or whole(words, f))
     x = torch.randn(64, 100, 4, generator=torch.Generator().manual_seed(0))
     assert len(trie_over(x, Rows.of(np.full(64, 100)))) == 6400
     assert sum(hashed) == 64

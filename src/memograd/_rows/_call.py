@@ -11,6 +11,7 @@ from memograd._rows._classes import Piece
 from memograd._rows._compute import Computed, assembled, compute, spread_out, timed
 from memograd._rows._receipt import Receipt
 from memograd._rows._structure import Aside, Unfit
+from memograd._share._device import groups_on_device
 from memograd._share._rows import groups_of, may_be_equal
 
 if TYPE_CHECKING:
@@ -63,9 +64,13 @@ class Call:
 
     def _groups(self) -> Groups | None:
         """Group equal rows; None where there are none."""
-        if not may_be_equal([column.data for column in self._batch.columns]):
+        columns = [column.data for column in self._batch.columns]
+        if not may_be_equal(columns):
             return None
-        groups = groups_of(self._rows.names_of(self._batch))
+        away = [data for data in columns if isinstance(data, torch.Tensor) and data.is_cuda]
+        together = len(away) == len(columns) and len({data.device for data in away}) == 1
+        groups = groups_on_device(away) if together else None
+        groups = groups or groups_of(self._rows.names_of(self._batch))
         return None if len(groups.first) == self._size else groups
 
     def _whole(self, reason: str) -> Any:

@@ -35,7 +35,7 @@ def trie_of(x: Tensor, place: Ints, rows: Rows, root: Ints | None) -> Trie:
         rows: the positions.
         root: (B,) rows with different numbers share nothing.
     """
-    words = _words(x)
+    words = words_of(x)
     keys, depth = _hashes(words, place, rows, np.zeros(len(rows), np.int64) if root is None else root)
     trie = build(keys, rows, root, depth)
     if _confirmed(words, place, trie):
@@ -51,12 +51,12 @@ def exact_keys(x: Tensor) -> Ints:
     """
     if not x.numel():
         return np.zeros(len(x), np.int64)
-    table = off(_words(x.detach().reshape(len(x), -1)))
+    table = off(words_of(x.detach().reshape(len(x), -1)))
     _, numbers = np.unique(table.view(f"V{table.shape[1] * table.itemsize}")[:, 0], return_inverse=True)
     return numbers.reshape(-1).astype(np.int64)
 
 
-def _words(x: Tensor) -> Tensor:
+def words_of(x: Tensor) -> Tensor:
     """View the vectors' bits as integers, the widest that fit."""
     x = x.detach()
     if x.dtype == torch.bool:
@@ -72,17 +72,17 @@ def _words(x: Tensor) -> Tensor:
 
 def _hashes(words: Tensor, place: Ints, rows: Rows, root: Ints) -> tuple[Ints, int]:
     """Hash the positions until no two rows agree so far; give the hashes and how many steps they cover."""
-    factor = _odd(words.shape[1]).to(words.device)
-    weight = _odd(rows.horizon).numpy()
+    factor = odd(words.shape[1]).to(words.device)
+    weight = odd(rows.horizon).numpy()
     keys = np.zeros(rows.steps, np.int64)
     prefix = root.astype(np.int64)
     begin, end = 0, 1
     while begin < rows.horizon:
         end = min(end, rows.horizon)
         if 2 * end > rows.horizon > 8:  # so far that all of it, read in order, is sooner done than a part is gathered
-            return _hash(words, factor).cpu().numpy()[place], rows.horizon
+            return hash_words(words, factor).cpu().numpy()[place], rows.horizon
         a, b = rows.starts[begin], rows.starts[end]
-        keys[a:b] = _hash(words.index_select(0, on(words.device, place[a:b])), factor).cpu().numpy()
+        keys[a:b] = hash_words(words.index_select(0, on(words.device, place[a:b])), factor).cpu().numpy()
         np.add.at(prefix, rows.rows[a:b], keys[a:b] * weight[rows.times[a:b]])  # wraps, as hashes do
         alive = prefix[rows.lengths > end]
         if len(np.unique(alive)) == len(alive):
@@ -91,13 +91,14 @@ def _hashes(words: Tensor, place: Ints, rows: Rows, root: Ints) -> tuple[Ints, i
     return keys, rows.horizon
 
 
-def _odd(n: int) -> Tensor:
+def odd(n: int) -> Tensor:
     """Fixed odd 64-bit factors; the program's random streams are left alone."""
     numbers = np.random.default_rng(0x6D656D6F).integers(-(2**63), 2**63 - 1, n, dtype=np.int64)
     return torch.from_numpy(numbers | 1)
 
 
-def _hash(words: Tensor, factor: Tensor) -> Tensor:
+def hash_words(words: Tensor, factor: Tensor) -> Tensor:
+    """Hash each row of words to 64 bits, on their device."""
     blocks = [block.to(torch.int64) for _, block in _blocks(words)]
     # CUDA multiplies no matrices of integers.
     sums = [(block * factor).sum(1) if block.is_cuda else block.mv(factor) for block in blocks]
