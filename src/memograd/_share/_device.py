@@ -1,20 +1,23 @@
 """Which rows of a batch are equal, found where the batch is: hashed on its device, and confirmed to the bit there.
 
-What comes to the host is the group of each row. That two rows are equal is not concluded from their hashes, but seen.
+What comes to the host is a number a row. That two rows are equal is not concluded from their hashes, but seen.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
-from torch import Tensor
 
+from memograd._share._arrays import on
 from memograd._share._bits import hash_words, odd, words_of
 from memograd._share._rows import Groups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
+
+    from torch import Tensor
 
 
 def groups_on_device(columns: Sequence[Tensor]) -> Groups | None:
@@ -30,17 +33,14 @@ def groups_on_device(columns: Sequence[Tensor]) -> Groups | None:
     if not words:
         return None
     # Columns that are equal to each other are not to cancel out.
-    hashes = sum(_hashed(each) * (2 * k + 1) for k, each in enumerate(words))
-    _, group = cast("tuple[Tensor, Tensor]", torch.unique(hashes, return_inverse=True))
-    rows = torch.arange(len(group), device=group.device)
-    first = torch.full_like(rows, len(rows)).scatter_reduce(0, group, rows, "amin")
-    first = first[first < len(rows)]
-    order = first.argsort()
-    number = torch.empty_like(order).index_copy_(0, order, torch.arange(len(order), device=order.device))
-    first, group = first[order], number[group]
-    if not all(torch.equal(each, each.index_select(0, first[group])) for each in words):
-        return None
-    return Groups(first.cpu().numpy(), group.cpu().numpy())
+    hashes = torch.stack([_hashed(each) * (2 * k + 1) for k, each in enumerate(words)]).sum(0)
+    _, at, inverse = np.unique(hashes.cpu().numpy(), return_index=True, return_inverse=True)
+    order = np.argsort(at)
+    number = np.empty_like(order)
+    number[order] = np.arange(len(order))
+    groups = Groups(at[order], number[inverse])
+    stands = on(hashes.device, groups.first[groups.group])
+    return groups if all(torch.equal(each, each.index_select(0, stands)) for each in words) else None
 
 
 def _hashed(words: Tensor) -> Tensor:
