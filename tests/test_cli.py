@@ -15,6 +15,7 @@ from click.testing import CliRunner
 
 from memograd._cli import cli
 from memograd.store import About, Array, Disk, Entry, Memory
+from memograd.store._datasets import HEAD, folders
 
 TINY = ("--words", "400", "--hidden", "8", "--batch", "200", "--epochs", "2")
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "COLUMNS": "120"}
@@ -277,7 +278,7 @@ def test_a_field_has_one_name_in_tables_in_data_in_filters_and_in_sorts(store):
     shown = {line.split()[0] for line in command("show", "1111").stdout.splitlines() if line}
     assert {"size", "seconds", "saved", "hits", "used", "created", "function", "text"} < shown
     assert set(json.loads(command("stats", "--json").stdout)) == {
-        "store", "entries", "size", "hits", "seconds", "saved", "functions"
+        "store", "entries", "size", "hits", "seconds", "saved", "functions", "arrays"
     }  # fmt: skip
 
 
@@ -536,3 +537,20 @@ def test_to_show_an_entry_is_no_use_of_it(tmp_path):
     command("show", "10", "--store", str(tmp_path / "store"))
     with Disk(tmp_path / "store") as disk:
         assert [info.hits for info in disk.infos()] == [0]
+
+
+def test_rows_by_index_are_counted_and_cleared(tmp_path, monkeypatch):
+    monkeypatch.setenv("MEMOGRAD_STORE", str(tmp_path))
+    Disk(tmp_path).put(b"key", Entry(About(seconds=1.0), [b"body"]))
+    for name in ("d/train/00", "d/train/01", "other/02"):
+        folder = tmp_path / "arrays" / name
+        folder.mkdir(parents=True)
+        (folder / HEAD).write_bytes(bytes(1000))
+    said = "rows by index of d/train, other: 3 states of a model, "
+    assert said in command("stats").stdout
+    assert [each["dataset"] for each in json.loads(command("stats", "--json").stdout)["arrays"]].count("d/train") == 2
+    assert said in command("clear", answer="n").stdout
+    assert len(folders(tmp_path / "arrays")) == 3
+    assert "deleted 4" in command("clear", "--yes").stdout
+    assert folders(tmp_path / "arrays") == []
+    assert "nothing to delete" in command("clear", "--yes").stdout

@@ -10,7 +10,7 @@ import click
 
 from memograd._cli._group import cli
 from memograd._cli._options import FILTER, FILTERS, JSON, SORT, STORE, STORES, number
-from memograd._cli._stores import directory, guarded, one, opened, output, place, there
+from memograd._cli._stores import arrays, by_index, directory, guarded, one, opened, output, place, there
 from memograd.store._fields import SORTS
 
 if TYPE_CHECKING:
@@ -41,10 +41,12 @@ def stats(spec: str | None, test: Test | None, as_json: bool) -> None:
 
     with opened(spec, readonly=True) as store:
         whole, functions = totals(chosen(store, test))
+        rows = by_index(store)
     names = ("entries", "size", "hits", "seconds", "saved")
     if as_json:
         by_function = {name: {each: getattr(total, each) for each in names} for name, total in functions.items()}
         data = {"store": place(spec), **{each: getattr(whole, each) for each in names}, "functions": by_function}
+        data["arrays"] = [{"dataset": each.dataset, "size": each.nbytes, "used": each.used} for each in rows]
         click.echo(json.dumps(data))
         return
     from memograd._report import _tables
@@ -53,6 +55,8 @@ def stats(spec: str | None, test: Test | None, as_json: bool) -> None:
     click.echo(f"{place(spec)}: {entries} entries, {size}; {hits} hits have saved {saved}; to compute them took {took}")
     if functions:
         output().print(_tables.functions(functions))
+    if rows:
+        click.echo(arrays(rows))
 
 
 @cli.command(epilog=FILTERS)

@@ -16,9 +16,10 @@ from memograd._cli._group import INTERRUPTED
 from memograd._errors import MemogradWarning
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from memograd.store import Info, Store
+    from memograd.store._datasets import Folder
 
     Command = Callable[..., None]
 
@@ -96,6 +97,24 @@ def one(store: Store, key: str) -> Info:
         raise click.ClickException(f"got {key!r}, expected the beginning of a key; `memograd ls` shows them")
     keys = ", ".join(info.key.hex()[:16] for info in found)
     raise click.ClickException(f"got {key!r}, with which {len(found)} or more keys begin: {keys}; write more of it")
+
+
+def by_index(store: Store) -> list[Folder]:
+    """List the rows of datasets that are beside a store's entries."""
+    from memograd.store._datasets import folders, root_of
+
+    root = root_of(store)
+    return [] if root is None else folders(root[0])
+
+
+def arrays(rows: Sequence[Folder]) -> str:
+    """Count the rows of datasets in words."""
+    from memograd.store._units import show_bytes
+
+    names = sorted({folder.dataset if folder.dataset.isprintable() else repr(folder.dataset) for folder in rows})
+    shown = ", ".join(names[:5]) + (f" and {len(names) - 5:,} more" if len(names) > 5 else "")
+    states = f"{len(rows):,} {'state' if len(rows) == 1 else 'states'} of a model"
+    return f"rows by index of {shown}: {states}, {show_bytes(sum(folder.nbytes for folder in rows))}"
 
 
 def output() -> Any:

@@ -9,31 +9,38 @@ import click
 
 from memograd._cli._group import cli
 from memograd._cli._options import FILTER, FILTERS, STORE, STORES, YES, sized
-from memograd._cli._stores import guarded, one, opened
+from memograd._cli._stores import arrays, by_index, guarded, one, opened
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Sequence
 
     from memograd._report._filter import Test
     from memograd.store import Info, Store
+    from memograd.store._datasets import Folder
 
     Command = Callable[..., None]
 
 
-def delete(store: Store, infos: list[Info], *, yes: bool) -> None:
+def delete(store: Store, infos: list[Info], rows: Sequence[Folder] = (), *, yes: bool) -> None:
     """Say what would go, ask, and delete it."""
     from memograd._report._select import names
+    from memograd.store._datasets import remove
     from memograd.store._units import show_bytes, show_seconds
 
-    if not infos:
+    if not infos and not rows:
         click.echo("nothing to delete")
         return
-    nbytes, seconds = sum(info.nbytes for info in infos), sum(info.about.seconds for info in infos)
-    entries = f"{len(infos):,} {'entry' if len(infos) == 1 else 'entries'}"
-    click.echo(f"{entries}, {show_bytes(nbytes)}, of {names(infos)}; to compute them took {show_seconds(seconds)}")
+    if rows:
+        click.echo(arrays(rows))
+    if infos:
+        nbytes, seconds = sum(info.nbytes for info in infos), sum(info.about.seconds for info in infos)
+        entries = f"{len(infos):,} {'entry' if len(infos) == 1 else 'entries'}"
+        click.echo(f"{entries}, {show_bytes(nbytes)}, of {names(infos)}; to compute them took {show_seconds(seconds)}")
     if yes or agreed():
-        gone = store.delete_many([info.key for info in infos])
-        click.echo(f"deleted {gone:,}")
+        for folder in rows:
+            remove(folder.path)
+        gone = store.delete_many([info.key for info in infos]) if infos else 0
+        click.echo(f"deleted {gone + len(rows):,}")
     else:
         click.echo("nothing was deleted")
         sys.exit(1)
@@ -74,9 +81,9 @@ def prune(spec: str | None, test: Test | None, room: int | None, pinned: bool, y
 @YES
 @guarded
 def clear(spec: str | None, yes: bool) -> None:
-    """Delete everything. It says what would go, and asks."""
+    """Delete everything, rows by index too. It says what would go, and asks."""
     with opened(spec, readonly=False) as store:
-        delete(store, list(store.infos()), yes=yes)
+        delete(store, list(store.infos()), by_index(store), yes=yes)
 
 
 @cli.command(epilog=FILTERS)

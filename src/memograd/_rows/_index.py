@@ -8,7 +8,6 @@ miss. (Spot checks of some samples have let stale rows through.)
 from __future__ import annotations
 
 import os
-import shutil
 from contextlib import contextmanager
 from functools import partial
 from threading import Lock, local
@@ -21,6 +20,7 @@ from torch import Tensor
 from memograd._rows._seam import Found
 from memograd._rows._structure import Parsed, Unfit, parse
 from memograd.store import Array
+from memograd.store._datasets import HEAD, make_room, remove, use
 from memograd.store._units import show_bytes
 
 if TYPE_CHECKING:
@@ -58,27 +58,54 @@ class Moment(local):
             self.at, self.names = before, ()
 
 
+class Dataset(NamedTuple):
+    """The samples that rows belong to.
+
+    Attributes:
+        name: of the dataset, which is a path below the store's.
+        size: how many samples there are.
+    """
+
+    name: str
+    size: int
+
+
 class Home(NamedTuple):
     """Where the rows of one context are.
 
     Attributes:
-        folder: of the files; None for memory that forked children share.
-        size: how many samples there are.
+        root: the directory below which folders of all datasets are; None for memory that forked children share.
+        dataset: the samples.
         context: the digest of what all rows have in common.
         dim: where results have their rows.
-        max_bytes: the most that may be in memory.
+        max_bytes: the most that may be in memory, or in all of the root's folders.
     """
 
-    folder: Path | None
-    size: int
+    root: Path | None
+    dataset: Dataset
     context: bytes
     dim: int
     max_bytes: int
 
+    @property
+    def folder(self) -> Path | None:
+        """Where the files are."""
+        return None if self.root is None else self.root / self.dataset.name / self.context.hex()
+
     def array(self, name: str, row: tuple[int, ...], dtype: Any) -> Array:
         """Open an array of a row for each sample, or make it."""
         path = None if self.folder is None else self.folder / name
-        return Array(path, shape=(self.size, *row), dtype=dtype, fingerprint=self.context.hex())
+        return Array(path, shape=(self.dataset.size, *row), dtype=dtype, fingerprint=self.context.hex())
+
+    def make_room(self, nbytes: int) -> str:
+        """See to it that there is room for so many bytes; say what had to go. Raises `MemoryError`."""
+        if self.root is None or self.folder is None:
+            if nbytes > self.max_bytes:
+                raise MemoryError(f"{show_bytes(nbytes)} are more than max_bytes; write Memo('~/.cache/lab').rows(...)")
+            return ""
+        gone = make_room(self.root, nbytes, self.max_bytes, self.folder)
+        took = show_bytes(sum(folder.nbytes for folder in gone))
+        return f"{len(gone)} folders of rows by index went, {took}, for want of room" if gone else ""
 
 
 class ByIndex:
@@ -237,34 +264,36 @@ class ByIndex:
             header = {"anchor": self.anchor, "columns": laid_out, "frame": value}
             new = self._folder / f"frame.{os.getpid()}"
             new.write_bytes(b"".join(encode(header)))
-            new.replace(self._folder / "frame.safetensors")
-        self._arrays()
+            new.replace(self._folder / HEAD)
+        self._arrays(new=True)
 
     def _open(self) -> None:
         """Take up the files that there are."""
         from memograd.codec import decode
 
-        path = None if self._folder is None else self._folder / "frame.safetensors"
+        path = None if self._folder is None else self._folder / HEAD
         if path is None or not path.exists():
             return
+        use(path.parent)
         header = decode(path.read_bytes(), own=True)
         frame = parse(header["frame"], self._home.dim)
         pairs = zip(frame.columns, header["columns"], strict=True)
         columns = [c._replace(array=bool(a), dim=int(d), order=tuple(map(int, order))) for c, (a, d, order) in pairs]
         self.frame, self.anchor = frame._replace(columns=columns).frame, int(header["anchor"])
-        self._arrays()
+        self._arrays(new=False)
 
-    def _arrays(self) -> None:
+    def _arrays(self, *, new: bool) -> None:
         assert self.frame is not None
         columns = [column.data for column in self.frame.columns]
         if not all(isinstance(data, Tensor) and data[:0].numel() == 0 and 0 not in data.shape[1:] for data in columns):
             raise Unfit("its results have rows of no size")
         kinds = [(tuple(data.shape[1:]), data.dtype) for data in columns if isinstance(data, Tensor)]
-        nbytes = self._home.size * sum(torch.Size(row).numel() * dtype.itemsize for row, dtype in kinds)
-        if self._folder is None and nbytes > self._home.max_bytes:
-            raise MemoryError(f"{show_bytes(nbytes)} are more than max_bytes; write Memo('~/.cache/lab').rows(...)")
+        width = self._width(len(self._home.context), len(kinds))
+        row_bytes = width + sum(torch.Size(row).numel() * dtype.itemsize for row, dtype in kinds)
+        if new and (said := self._home.make_room(self._home.dataset.size * row_bytes)):
+            self._voice.tell(self._voice.face, said)
         made = [self._home.array(f"{k}", row, dtype) for k, (row, dtype) in enumerate(kinds)]
-        self._names = self._home.array("samples", (self._width(len(self._home.context), len(made)),), "uint8")
+        self._names = self._home.array("samples", (width,), "uint8")
         self._columns = made
 
     def _forget(self) -> None:
@@ -273,7 +302,7 @@ class ByIndex:
                 array.close()
         self._columns, self._names, self.frame = [], None, None
         if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+            remove(self._folder)
 
     def _tried(self, doing: str, act: Callable[[], Any]) -> Any:
         try:

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-import shutil
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from memograd._rows._index import ByIndex, Home, Moment
+from memograd._rows._index import ByIndex, Dataset, Home, Moment
+from memograd.store._datasets import remove
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -20,24 +20,11 @@ if TYPE_CHECKING:
     from memograd._rows._rows import Rows
     from memograd._rows._seam import Places
     from memograd._rows._subject import Wrapped
-    from memograd.store import Store
 
     # Puts places in front of others: of a function, with the digest of what all rows have in common.
     Front = Callable[[Wrapped, bytes | None, Places], Places]
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]*(/[A-Za-z0-9_-][A-Za-z0-9._-]*)*")
-
-
-class Dataset(NamedTuple):
-    """The samples that rows belong to.
-
-    Attributes:
-        name: of the dataset, which is a path below the store's.
-        size: how many samples there are.
-    """
-
-    name: str
-    size: int
 
 
 def dataset_of(name: Any, count: Any) -> Dataset | None:
@@ -59,22 +46,13 @@ def dataset_of(name: Any, count: Any) -> Dataset | None:
     return Dataset(name, count)
 
 
-def folder_of(store: Store | None) -> Path | None:
-    """Give the folder of a store below which arrays may be; None where it has none."""
-    for each in (store, *getattr(store, "stores", ())):
-        path = getattr(each, "path", None)
-        if path is not None:
-            return path / "arrays"
-    return None
-
-
 class IndexedRows:
     """Rows of calls that may say the indices of their samples. Made by `memo.rows(f, dataset=..., count=...)`.
 
     Args:
         make: makes the rows, given what puts places by index in front of others.
         dataset: the samples.
-        folder: where arrays are; None for memory.
+        root: the directory below which arrays are, and how many bytes they may take; None for memory.
         dim: where results have their rows.
         max_bytes: the most that arrays in memory may have.
     """
@@ -83,20 +61,20 @@ class IndexedRows:
         self,
         make: Callable[[Front], Rows | FrozenRows],
         dataset: Dataset,
-        folder: Path | None,
+        root: tuple[Path, int] | None,
         dim: int,
         max_bytes: int,
     ) -> None:
         self.dataset, self._dim, self._max_bytes = dataset, dim, max_bytes
-        self._folder = None if folder is None else folder / dataset.name
+        self._root = root
         self._moment = Moment()
         self.rows = make(self._places)
 
     def _places(self, wrapped: Wrapped, context: bytes | None, inner: Places) -> Places:
         """Put places by index in front of others; where a key is one of this process alone, in memory."""
-        folder = None if context is None or self._folder is None else self._folder / context.hex()
         size = len(wrapped.hash(b""))
-        home = Home(folder, self.dataset.size, context or bytes(size), self._dim, self._max_bytes)
+        root, most = (None, self._max_bytes) if context is None or self._root is None else self._root
+        home = Home(root, self.dataset, context or bytes(size), self._dim, most)
         return ByIndex(inner, home, self._moment, wrapped.voice)
 
     def answer(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
@@ -156,5 +134,5 @@ class IndexedRows:
     def cache_clear(self) -> None:
         """Forget every row and begin to count anew."""
         self.rows.cache_clear()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
+        if self._root is not None:
+            remove(self._root[0] / self.dataset.name)

@@ -12,13 +12,14 @@ from memograd._far import Far
 from memograd._options import Options, bytes_of
 from memograd._place import place
 from memograd._rows._frozen import FrozenRows
-from memograd._rows._indexed import IndexedRows, dataset_of, folder_of
+from memograd._rows._indexed import IndexedRows, dataset_of
 from memograd._rows._module import RowsFunction, RowsModule, rows_module
 from memograd._rows._rows import Rows, RowsOptions
 from memograd._rows._served import ServedRows
 from memograd._rows._stored import Stored
 from memograd._rows._text import TextRows
 from memograd._subject import digest_for
+from memograd.store._datasets import root_of
 from memograd.store._limit import memory_limit
 
 if TYPE_CHECKING:
@@ -28,7 +29,8 @@ if TYPE_CHECKING:
 
     from memograd._key import Key
     from memograd._options import Named
-    from memograd._rows._indexed import Dataset, Front
+    from memograd._rows._index import Dataset
+    from memograd._rows._indexed import Front
     from memograd._rows._seam import Places
     from memograd._rows._subject import Wrapped
     from memograd._rows._table import Table
@@ -70,7 +72,7 @@ def maker(
         made = partial(_by_text, made, *_tokenizer_of(how))
     dataset = dataset_of(how.get("dataset"), how.get("count"))
     if dataset is not None:
-        made = partial(_indexed, made, dataset, folder_of(behind), options)
+        made = partial(_indexed, made, dataset, root_of(behind), options)
     return partial(_wrapped, partial(_served, made, how.get("name") or "", bool(how.get("per_worker"))))
 
 
@@ -155,9 +157,9 @@ def _by_text(make: Callable[[Any], Rows], tokenizer: Any, most: int | None, f: A
 
 
 def _indexed(
-    make: Callable[..., Any], dataset: Dataset, folder: Path | None, options: RowsOptions, f: Any
+    make: Callable[..., Any], dataset: Dataset, root: tuple[Path, int] | None, options: RowsOptions, f: Any
 ) -> IndexedRows:
-    return IndexedRows(lambda front: make(f, front=front), dataset, folder, options.dim, options.max_bytes)
+    return IndexedRows(lambda front: make(f, front=front), dataset, root, options.dim, options.max_bytes)
 
 
 def _served(make: Callable[[Any], Any], name: str, apart: bool, f: Any) -> ServedRows:
