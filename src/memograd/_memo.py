@@ -287,7 +287,7 @@ class Memo:
             (15, 5)
         """
         from memograd._module import MemoModule, memoize_module
-        from memograd._scan._scan import scan
+        from memograd._scan._door import scan
 
         if exact not in ("bits", "rounding"):
             raise ValueError(f"memo.scan: got exact={exact!r}; expected 'bits' or 'rounding'.")

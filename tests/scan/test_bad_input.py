@@ -271,3 +271,18 @@ def test_a_shared_of_another_type_is_refused_as_the_dense_input_is(dtype):
 def test_states_that_do_not_fit_a_shared_are_refused_with_advice(hx, message):
     with pytest.raises(ValueError, match=rf"memo\.scan: got {message}"):
         memo.scan(nn.LSTM(3, 6))(embedded(), hx)
+
+
+def test_an_option_that_would_be_ignored_is_refused_with_what_to_write():
+    with pytest.raises(TypeError, match=r"has its own.*Write memo\.scan\(nn\.LSTM\(64, 256, batch_first=True\)\)"):
+        memo.scan(nn.LSTM(3, 2), batch_first=True)
+    assert memo.scan(nn.LSTM(3, 2, batch_first=True), batch_first=True).batch_first
+    with pytest.raises(TypeError, match=r"got GRUCell and engine='levels'"):
+        memo.scan(nn.GRUCell(3, 2), engine="levels")
+
+
+def test_a_cell_that_is_wrapped_again_is_wrapped_once():
+    cell = nn.GRUCell(3, 2)
+    again = memo.scan(memo.scan(cell, budget="1MiB"), batch_first=True)
+    assert again.__wrapped__ is cell
+    assert (again.batch_first, again.budget) == (True, None)

@@ -10,14 +10,12 @@ What the plain call would draw independently is not shared: in training mode the
 
 from __future__ import annotations
 
-from os import PathLike, fspath
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 import torch
 from torch import Tensor, nn
 
 from memograd._scan._batch import Batch
-from memograd._scan._cell._module import CellScan, is_cell
 from memograd._scan._choice import fuses, not_worth_a_look, pays
 from memograd._scan._receipt import Receipt
 from memograd._scan._remember._methods import Remembering
@@ -30,7 +28,6 @@ from memograd._share._arrays import off, on
 from memograd._share._checks import described
 from memograd._share._shared import Shared
 from memograd._share._trie import Trie, chains
-from memograd.store._units import parse_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -39,82 +36,8 @@ if TYPE_CHECKING:
     from memograd._scan._remember._prefixes import Prefixes
 
 
-def scan(
-    module: Any,
-    *,
-    engine: str = "auto",
-    budget: int | str | None = None,
-    window: int | None = None,
-    batch_first: bool = False,
-    prefixes: Prefixes | None = None,
-    spill: bool | str | PathLike[str] = False,
-) -> Scan | CellScan:
-    """Give a module like ``module`` that computes every shared prefix of a batch once.
-
-    The result has the same signature, the same parameters (the very same: train either) and the same outputs.
-
-    Args:
-        module: an ``nn.RNN``, ``nn.LSTM`` or ``nn.GRU``, with any options; or a cell, ``cell(x_t, carry) -> (y_t,
-            carry)``, to be run along a sequence.
-        engine: ``"auto"`` shares where that is faster; ``"levels"`` always; ``"plain"`` never. A ``Shared`` input,
-            and a call with ``shared=True``, always run over the trie, whatever the engine.
-        budget: bytes for the states that a training step keeps, and for the piece of it at work; None for any number.
-        window: gradients do not pass the steps that are multiples of it; None for all to pass.
-        batch_first: of a cell: whether inputs and outputs are (B, T, ...).
-        prefixes: where the states of prefixes are remembered; None for nowhere.
-        spill: whether states are kept in a file, or the folder of that file.
-
-    Returns:
-        A ``Scan``; its call takes two more arguments, see ``Scan.forward``. Of a cell a ``CellScan``.
-
-    Raises:
-        TypeError: it is neither a recurrent module nor a cell, has a forward of its own, or is a cell with prefixes.
-        ValueError: the engine is not known, the window is below 1 or of a bidirectional module, the budget cannot be
-            read, or states are to be spilled without one.
-
-    Example:
-        >>> lstm = scan(nn.LSTM(64, 256, batch_first=True))
-        >>> x = torch.ones(16, 100, 64)
-        >>> y, (h, c) = lstm(x)
-        >>> y.shape, lstm.receipt.steps, lstm.receipt.nodes
-        (torch.Size([16, 100, 256]), 1600, 100)
-    """
-    if engine not in ("auto", "levels", "plain"):
-        raise ValueError(f"memo.scan: got engine={engine!r}; expected 'auto', 'levels' or 'plain'.")
-    if window is not None and (type(window) is not int or window < 1):
-        raise ValueError(f"memo.scan: got window={window!r}; expected a number of steps, 1 or more, or None.")
-    most = None if budget is None else parse_bytes(budget, "budget", who="memo.scan")
-    folder = None if spill is False else "" if spill is True else fspath(spill)
-    if folder is not None and most is None:
-        raise ValueError(
-            "memo.scan: got spill and no budget; expected both. Write memo.scan(rnn, budget='256MiB', spill=True)."
-        )
-    how = How(engine, most, window, prefixes, folder)
-    if isinstance(module, Scan):
-        return module.again(how)
-    for base, kind in _KINDS.items():
-        if isinstance(module, base):
-            return kind.over(module, how)
-    if not is_cell(module):
-        raise TypeError(_advice(module))
-    if prefixes is not None:
-        raise TypeError(
-            f"memo.scan: got {type(module).__name__} and remember=True; expected nn.RNN, nn.LSTM or nn.GRU: nobody "
-            "says what else a cell's steps depend on. Leave remember out."
-        )
-    return CellScan(module, most, window, batch_first, folder)
-
-
-def _advice(module: object) -> str:
-    name = type(module).__name__
-    return (
-        f"memo.scan: got {name}; expected nn.RNN, nn.LSTM or nn.GRU, or a cell that takes (x_t, carry) and gives (y_t, "
-        "carry). Write memo.scan(nn.LSTM(input_size, hidden_size))."
-    )
-
-
 class How(NamedTuple):
-    """What is asked of a scan; `scan` says what each is."""
+    """What is asked of a scan; `_door.scan` says what each is."""
 
     engine: str
     budget: int | None
@@ -179,7 +102,7 @@ class Scan(Remembering, nn.RNNBase):
     @classmethod
     def plain_kind(cls) -> type[nn.RNNBase]:
         """Give the class of the modules that this one wraps."""
-        return next(base for base, kind in _KINDS.items() if kind is cls)
+        return next(base for base, kind in KINDS.items() if kind is cls)
 
     def __getattr__(self, name: str) -> Any:
         try:
@@ -351,7 +274,7 @@ class Scan(Remembering, nn.RNNBase):
 
     @property
     def _bounds(self) -> Bounds:
-        return Bounds(_ANY if self.budget is None else self.budget, self.window, self.spill)
+        return Bounds.of(self.budget, self.window, self.spill)
 
     @property
     def _in_pieces(self) -> bool:
@@ -424,9 +347,7 @@ class ScanGRU(Scan, nn.GRU):
     """``memo.scan(nn.GRU(...))``."""
 
 
-_ANY = 1 << 62  # bytes: a window without a budget
-
-_KINDS: dict[type[nn.RNNBase], type[Scan]] = {nn.RNN: ScanRNN, nn.LSTM: ScanLSTM, nn.GRU: ScanGRU}
+KINDS: dict[type[nn.RNNBase], type[Scan]] = {nn.RNN: ScanRNN, nn.LSTM: ScanLSTM, nn.GRU: ScanGRU}
 
 
 def _by_row(batch: Batch, first: First) -> bool:

@@ -31,12 +31,20 @@ if TYPE_CHECKING:
     from memograd._share._trie import Ints, Trie
 
 
+_ANY = 1 << 62
+
+
 class Bounds(NamedTuple):
     """What a call is to keep within; `Memo.scan` says what each is."""
 
     budget: int
     window: int | None = None
     spill: str | None = None
+
+    @classmethod
+    def of(cls, budget: int | None, window: int | None, spill: str | None) -> Bounds:
+        """Make them of what was asked for; a budget that was not is any number of bytes."""
+        return cls(_ANY if budget is None else budget, window, spill)
 
 
 @dataclass(frozen=True)

@@ -33,9 +33,6 @@ if TYPE_CHECKING:
     from memograd._replay._plan import Schedule
 
 
-_ANY = 1 << 62  # bytes: a loss without a budget
-
-
 class CellScan(nn.Module):
     """A cell along a sequence. Made by ``memo.scan``.
 
@@ -143,7 +140,7 @@ class CellScan(nn.Module):
         def begin(x: Tensor) -> Any:
             return _zeros(cell, x, batch_first=False) if carry is None and isinstance(cell, nn.RNNCellBase) else carry
 
-        bounds = Bounds(_ANY if self.budget is None else self.budget, self.window, self.spill)
+        bounds = Bounds.of(self.budget, self.window, self.spill)
         asked = Asked(targets, fn, reduction, bounds, progress)
         stepped = _stepped(cell) if isinstance(cell, nn.RNNCellBase) else cell
         result, form = cell_loss(stepped, xs, begin, asked, device, batch_first=self.batch_first)
