@@ -13,8 +13,8 @@ from tests.servers import PATIENCE, RedisServer, redis_server, shared_server, wa
 
 from memograd import MemogradWarning
 from memograd.store import About, Entry, Redis
-from memograd.store._redis_entry import HEAD, seal
-from memograd.store._redis_lua import INDEX_SHA, SOURCES
+from memograd.store._redis._entry import HEAD, seal
+from memograd.store._redis._lua import INDEX_SHA, SOURCES
 
 __all__ = ["redis_server", "shared_server"]
 KEYS = [bytes([n * 11 % 256]) * 16 for n in range(64)]
@@ -270,10 +270,10 @@ class TestHostile:
     def test_what_is_no_entry_is_not_there_and_is_taken_out(self, place, poison):
         store, client = place
         store.put(KEYS[0], entry())
-        client.set(store._entry(KEYS[0]), poison)
+        client.set(store._server.entry(KEYS[0]), poison)
         list(store.infos())
-        assert Redis(store._url, readonly=True).get(KEYS[0]) is None
-        assert client.exists(store._entry(KEYS[0]))
+        assert Redis(store._server.url, readonly=True).get(KEYS[0]) is None
+        assert client.exists(store._server.entry(KEYS[0]))
         assert store.get_many(KEYS[:3]) == [None] * 3
         assert not store.contains(KEYS[0])
         assert store.put(KEYS[0], entry(b"new"))
@@ -286,7 +286,9 @@ class TestHostile:
     def test_keys_of_other_types(self, place, kind, name):
         store, client = place
         store.put(KEYS[0], entry(expires=9e9))
-        name = {"e": store._entry(KEYS[0]), "l": store._turn(KEYS[0])}.get(name, f"{store._tag('0')}:{name}")
+        name = {"e": store._server.entry(KEYS[0]), "l": store._server.turn(KEYS[0])}.get(
+            name, f"{store._server.tag('0')}:{name}"
+        )
         client.delete(name)
         if kind == "string":
             client.set(name, "x")
@@ -318,7 +320,7 @@ class TestHostile:
         dice = random.Random(0)
         good = entry(dice.randbytes(300), function="f", text="f(1)", parts={"x": "1"}, seconds=1.0)
         store.put(KEYS[0], good)
-        name = store._entry(KEYS[0])
+        name = store._server.entry(KEYS[0])
         data = client.get(name)
         for _ in range(2000):
             bad = bytearray(data)
@@ -332,13 +334,13 @@ class TestHostile:
     def test_a_good_entry_put_meanwhile_is_not_discarded(self, place):
         store, _ = place
         store.put(KEYS[0], entry())
-        store._batch([store._index("discard", KEYS[0], b"mgrd-another")])
+        store._server.batch([store._server.index("discard", KEYS[0], b"mgrd-another")])
         assert store.contains(KEYS[0])
 
     def test_nothing_that_is_stored_is_run(self, place):
         store, client = place
-        client.set(store._entry(KEYS[0]), b"cos\nsystem\n(S'touch /tmp/owned'\ntR.")
-        client.set(store._turn(KEYS[0]), "redis.call('FLUSHALL')")
+        client.set(store._server.entry(KEYS[0]), b"cos\nsystem\n(S'touch /tmp/owned'\ntR.")
+        client.set(store._server.turn(KEYS[0]), "redis.call('FLUSHALL')")
         assert store.get(KEYS[0]) is None
         assert store.lease(KEYS[0]).held
 

@@ -20,8 +20,8 @@ from tests.servers import PATIENCE, RedisServer, shared_server, wait_for
 from memograd import subscribe
 from memograd._events import Evict, Refuse
 from memograd.store import About, Entry, Redis
-from memograd.store import _redis as module
 from memograd.store._holder import is_dead, new_holder
+from memograd.store._redis import _reading, _room, _server
 
 __all__ = ["shared_server"]
 _numbers = count()
@@ -106,7 +106,7 @@ class TestPlaces:
         assert "cret" not in repr(Redis("redis://me:se@cret@host:6379/0"))
 
     def test_times_may_have_units(self):
-        assert Redis("redis://localhost", ttl="7d", timeout="500ms")._ttl == 604_800
+        assert Redis("redis://localhost", ttl="7d", timeout="500ms")._writing._ttl == 604_800
         with pytest.raises(ValueError, match=r'Redis\(\) got ttl=.7 parsec., expected .*; write ttl="7d"'):
             Redis("redis://localhost", ttl="7 parsec")
 
@@ -160,7 +160,7 @@ def _is_whole(server):
 def _everything(store):
     for n, key in enumerate(KEYS):
         assert store.put(key, entry(b"%d" % n, seconds=1.0))
-    assert store.put(KEYS[0], entry(bytes(module.CHUNK + 1))) is False  # more than max_bytes
+    assert store.put(KEYS[0], entry(bytes(_server.CHUNK + 1))) is False  # more than max_bytes
     assert [body(found) for found in store.get_many(KEYS)] == [b"%d" % n for n in range(len(KEYS))]
     assert {info.key for info in store.infos()} == set(KEYS)
     assert store.nbytes > 0
@@ -178,18 +178,18 @@ def _everything(store):
 
 
 class TestSizes:
-    @pytest.mark.parametrize("nbytes", [module.FIRST - 100, module.FIRST, module.CHUNK, 3 * module.CHUNK + 1])
+    @pytest.mark.parametrize("nbytes", [_reading.FIRST - 100, _reading.FIRST, _server.CHUNK, 3 * _server.CHUNK + 1])
     def test_large_entries_go_and_come_in_pieces(self, store, nbytes):
         data = os.urandom(nbytes)
         assert store.put(KEYS[0], Entry(About(), [data[:7], memoryview(data)[7:1000], data[1000:]]))
         assert body(store.get(KEYS[0])) == data
 
     def test_nothing_is_left_on_its_way(self, store, shared_server):
-        store.put(KEYS[0], entry(bytes(3 * module.CHUNK)))
+        store.put(KEYS[0], entry(bytes(3 * _server.CHUNK)))
         assert not [name for name in shared_server.client.scan_iter() if b":new:" in name]
 
     def test_what_redis_would_not_take_is_refused(self, store, monkeypatch):
-        monkeypatch.setattr(module, "MAX_ENTRY", 1000)
+        monkeypatch.setattr(_room, "MAX_ENTRY", 1000)
         seen = []
         end = subscribe(seen.append)
         assert store.put(KEYS[0], entry(bytes(2000))) is False
@@ -323,10 +323,10 @@ class TestLeases:
     def test_a_lease_that_another_took_is_lost(self, store, shared_server):
         short = Redis(shared_server.url, lease_ttl=0.3, timeout=PATIENCE)
         lease = short.lease(KEYS[0])
-        shared_server.client.set(store._turn(KEYS[0]), "another")
+        shared_server.client.set(store._server.turn(KEYS[0]), "another")
         wait_for(lambda: not lease.held)
         lease.release()
-        assert shared_server.client.get(store._turn(KEYS[0])) == b"another"
+        assert shared_server.client.get(store._server.turn(KEYS[0])) == b"another"
 
     def test_without_a_server_it_is_lost_after_its_time(self):
         with RedisServer() as server:
@@ -335,7 +335,7 @@ class TestLeases:
             wait_for(lambda: not lease.held)
 
     def test_a_holder_that_died_here_is_seen_at_once(self, store):
-        child = _hold(store._url)
+        child = _hold(store._server.url)
         assert store.lease(KEYS[0]) is None
         child.kill()
         child.wait()
@@ -344,7 +344,7 @@ class TestLeases:
         assert store.lease(KEYS[0]) is None
 
     def test_of_many_who_see_the_dead_one_gets_the_lease(self, store):
-        child = _hold(store._url)
+        child = _hold(store._server.url)
         child.kill()
         child.wait()
         with ThreadPoolExecutor(8) as pool:
@@ -352,7 +352,7 @@ class TestLeases:
         assert len([lease for lease in leases if lease is not None]) == 1
 
     def test_a_holder_on_another_host_is_waited_for(self, store, shared_server):
-        shared_server.client.set(store._turn(KEYS[0]), "another-host/1 1 1 abc", px=300)
+        shared_server.client.set(store._server.turn(KEYS[0]), "another-host/1 1 1 abc", px=300)
         assert store.lease(KEYS[0]) is None
         wait_for(lambda: store.lease(KEYS[0]) is not None)
 

@@ -31,6 +31,8 @@ HEAD = _HEAD.size
 # Facts are for people: a megabyte of them is somebody's attack.
 LONGEST_ABOUT = 1 << 20
 _ALL_CORES_FROM = 1 << 20
+# Redis's own limit of a string, from which a longer one is refused by the server.
+MAX_ENTRY = 512 << 20
 
 
 class Damaged(Exception):  # noqa: N818 - control flow
