@@ -1,29 +1,29 @@
 """`memo.rows(model, frozen=True)`: of a partly frozen model the frozen part by rows, and the rest live.
 
 From the second epoch on, a fine-tuning script is a script that trains a head (AutoFreeze, Liu et al. 2021). Where the
-model is cut is found by following its forward, and tried: a copy in two parts has to give what a copy gives as a whole.
+model is cut is found by following its forward (`_follow`), and tried: a copy in two parts has to give what a copy gives
+as a whole. A forward that cannot be followed runs as it is, with its frozen modules by rows (`_standin`).
 """
 
 from __future__ import annotations
 
-import copy
 import inspect
 from collections import OrderedDict
 from dataclasses import replace
 from threading import RLock
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar, cast
 
-import torch
 from torch import nn
-from torch.utils import _pytree
 
-from memograd._ambient._streams import read_streams, set_streams
 from memograd._ambient._torch import read_modes
 from memograd._rows._cut import cut, is_frozen
 from memograd._rows._follow import Unfollowed, has_hooks, is_constant
 from memograd._rows._receipt import RowsStats
 from memograd._rows._rows import is_traced
+from memograd._rows._standin import StandIns, frozen_modules
 from memograd._rows._structure import Unfit
+from memograd._rows._trial import draws_of, stands_apart
+from memograd._rows._ways import AsItIs, Asked, InTwo
 from memograd.fingerprint._content import identify
 from memograd.fingerprint._form import Unidentified
 
@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from memograd._rows._cut import Cut
     from memograd._rows._receipt import Receipt
     from memograd._rows._rows import Rows
+    from memograd._rows._ways import Way
 
+T = TypeVar("T")
 _MOST = 4  # states of a model whose parts are held: in train and in eval mode, with and without a mask
 _VAIN = 3  # states in a row in which there was no part: of a model that is another in each call nothing is tried
 _OWN = frozenset(vars(nn.Module())) - {"training"}
@@ -51,20 +53,6 @@ class FrozenPart(NamedTuple):
     until: str
 
 
-class _Parts(NamedTuple):
-    """A model that is cut.
-
-    Attributes:
-        cut: the parts.
-        rows: the frozen one, by rows.
-        alive: modules that were looked at; while they are held no other has the number of one of them.
-    """
-
-    cut: Cut
-    rows: Rows
-    alive: tuple[nn.Module, ...]
-
-
 class FrozenRows:
     """A partly frozen model, by rows as far as it is frozen. Made by `memo.rows(model, frozen=True)`.
 
@@ -76,12 +64,14 @@ class FrozenRows:
     def __init__(self, model: nn.Module, make: Callable[[nn.Module], Rows]) -> None:
         self.model, self._make = model, make
         self.whole = make(model)
-        self._now: _Parts | None = None
+        self._now: Way | None = None
         self._seen: object = None
         self._read: list[nn.Module] = []
-        self._vain: list[str] = []
+        self._vain: list[Unfollowed] = []
         self._lock = RLock()
-        self._known: OrderedDict[object, _Parts | str] = OrderedDict()
+        self._known: OrderedDict[object, Way | Unfollowed] = OrderedDict()
+        self._standing: OrderedDict[object, Way | str] = OrderedDict()
+        self._inner: dict[int, tuple[nn.Module, Rows]] = {}
 
     def answer(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Answer a call: give what the model gives."""
@@ -90,45 +80,39 @@ class FrozenRows:
         self._now = None
         if is_frozen(self.model):
             return self.whole.answer(args, kwargs)
-        parts, bound = self._asked(args, kwargs)
-        if isinstance(parts, str):
-            return self.whole._plainly(args, kwargs, Unfit(parts))  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
-        self._now = parts
-        middle = parts.rows.answer([bound[name] for name in parts.cut.takes], {})
-        crossing = (middle,) if parts.cut.crosses == 1 else middle
-        return parts.cut.rest(*crossing, *(bound[name] for name in parts.cut.needs))
+        way, asked = self._asked(args, kwargs)
+        if isinstance(way, str):
+            return self.whole._plainly(args, kwargs, Unfit(way))  # pyright: ignore[reportPrivateUsage]  # noqa: SLF001
+        self._now = way
+        return way.answer(asked)
 
     def remember(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Receipt | None:
         """Compute and keep the rows of a batch that are not there; the rest of the model is not run."""
         self._now = None
         if is_frozen(self.model):
             return self.whole.remember(args, kwargs)
-        parts, bound = self._asked(args, kwargs)
-        if isinstance(parts, str):
-            raise ValueError(f"{self.whole.name}.fill(): no row is remembered: {parts}")  # noqa: TRY004
-        self._now = parts
-        return parts.rows.remember([bound[name] for name in parts.cut.takes], {})
+        way, asked = self._asked(args, kwargs)
+        if isinstance(way, str):
+            raise ValueError(f"{self.whole.name}.fill(): no row is remembered: {way}")  # noqa: TRY004
+        self._now = way
+        return way.remember(asked)
 
-    def _asked(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[_Parts | str, dict[str, Any]]:
-        """Give the parts of the model, or why there are none, and what is asked of it."""
-        bound = self._bound(args, kwargs)
-        return ("its arguments do not fit", {}) if bound is None else (self._parts(bound), bound)
+    def _asked(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Way | str, Asked]:
+        """Give how the model is answered, or why it is called plainly, and what is asked of it."""
+        asked = Asked(args, kwargs, self._bound(args, kwargs) or {})
+        return (self._way(asked) if asked.bound or not (args or kwargs) else "its arguments do not fit"), asked
 
     @property
     def frozen_part(self) -> FrozenPart | None:
         """What of the model the last call remembered; None where it was all of it, or nothing."""
-        return None if self._now is None else FrozenPart(self._now.cut.modules, self._now.cut.until)
+        return None if self._now is None else FrozenPart(self._now.modules, self._now.until)
 
     @property
     def receipt(self) -> Receipt | None:
         """What the last call did, of the part that is frozen."""
         now = self._now
         found = self.whole.receipt if now is None else now.rows.receipt
-        if now is None or found is None:
-            return found
-        modules = now.cut.modules
-        part = f"{modules[0]} to {modules[-1]} are frozen, then {now.cut.until}"
-        return replace(found, reason=f"{part}; {found.reason}")
+        return found if now is None or found is None else replace(found, reason=f"{now.said}; {found.reason}")
 
     def stats(self) -> RowsStats:
         """Count what all calls did."""
@@ -143,15 +127,15 @@ class FrozenRows:
         """Forget the rows of a batch, for the model as it is now; count those that were there."""
         if is_frozen(self.model):
             return self.whole.forget(args, kwargs)
-        parts, bound = self._asked(args, kwargs)
-        if isinstance(parts, str):
-            return 0
-        return parts.rows.forget([bound[name] for name in parts.cut.takes], {})
+        way, asked = self._asked(args, kwargs)
+        return 0 if isinstance(way, str) else way.forget(asked)
 
     def all(self) -> list[Rows]:
         """List what remembers rows: of the whole model, and of its parts in each of its states."""
         with self._lock:
-            return [self.whole, *(parts.rows for parts in self._known.values() if not isinstance(parts, str))]
+            ways = [way for way in self._known.values() if not isinstance(way, Unfollowed)]
+            inner = [rows for _, rows in self._inner.values()]
+            return [self.whole, *(rows for way in ways for rows in way.all()), *inner]
 
     def _bound(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any] | None:
         try:
@@ -161,43 +145,73 @@ class FrozenRows:
         bound.apply_defaults()
         return dict(bound.arguments)
 
-    def _parts(self, bound: Mapping[str, Any]) -> _Parts | str:
-        """Give the parts of the model as it is, or why there are none."""
+    def _way(self, asked: Asked) -> Way | str:
+        """Give how the model as it is now is answered, or why it is called plainly."""
+        structure = self._structure()
         try:
-            state = self._state(bound)
+            state = self._state(structure, asked.bound)
         except Unidentified as error:
-            return f"{error.path} is {error.reason}, so that nobody sees whether the model is the same"
+            why = f"{error.path} is {error.reason}, so that nobody sees whether the model is the same"
+            return self._as_it_is(structure, asked, why)
         with self._lock:
             found = self._known.get(state)
             if found is None:
-                found = self._known[state] = self._vain[-1] if len(self._vain) >= _VAIN else self._found(bound)
-                self._vain = [*self._vain, found][-_VAIN:] if isinstance(found, str) else []
-                while len(self._known) > _MOST:
-                    self._known.popitem(last=False)
+                found = self._vain[-1] if len(self._vain) >= _VAIN else self._found(asked)
+                self._vain = [*self._vain, found][-_VAIN:] if isinstance(found, Unfollowed) else []
+                _keep(self._known, state, found)
             self._known.move_to_end(state)
-        return found
+        return self._as_it_is(structure, asked, str(found)) if isinstance(found, Unfollowed) else found
 
-    def _found(self, bound: Mapping[str, Any]) -> _Parts | str:
+    def _found(self, asked: Asked) -> Way | Unfollowed:
+        """Cut the model, or say why not."""
         try:
-            cut(self.model, bound)  # what is not to be followed is not to be tried, either
-            parts = cut(self.model, bound, draws=_tried(self.model, bound))
+            cut(self.model, asked.bound)  # what is not to be followed is not to be tried, either
+            parts = cut(self.model, asked.bound, draws=draws_of(self.model, asked.bound))
         except Unfollowed as reason:
-            return str(reason)
+            return reason
         if _is_in_name_only(self.model, parts):
             said = f"{self.whole.name}(): rows are remembered up to {parts.modules[-1]}: {parts.until}"
             self.whole.voice.refuse(self.whole.wrapped.subject.face, said, once=parts.until)
-        return _Parts(parts, self._make(parts.prefix), tuple(self.model.modules()))
+        return InTwo(parts, self._make(parts.prefix), tuple(self.model.modules()))
 
-    def _state(self, bound: Mapping[str, Any]) -> object:
-        """Say what it is about the model, and about what it is called with, that decides where it is cut."""
+    def _as_it_is(self, structure: object, asked: Asked, why: str) -> Way | str:
+        """Give the model as it is, with its frozen modules by rows; or why it is called plainly."""
+        with self._lock:
+            found = self._standing.get(structure)
+            if found is None:
+                places = frozen_modules(self.model)
+                found = "" if places else why
+                if places and (differs := stands_apart(self.model, places, asked)):
+                    found = f"{why}, and {differs}"
+                if not found:
+                    by_rows = {place: self._rows_of(self.model.get_submodule(place)) for place in places}
+                    found = AsItIs(StandIns(self.model, places, by_rows), why, tuple(self.model.modules()))
+                _keep(self._standing, structure, found)
+            self._standing.move_to_end(structure)
+        return found
+
+    def _rows_of(self, module: nn.Module) -> Rows:
+        """Give the rows of a frozen module, whatever mode the others are in."""
+        known = self._inner.get(id(module))
+        if known is None or known[0] is not module:
+            known = self._inner[id(module)] = module, self._make(module)
+        return known[1]
+
+    def _structure(self) -> object:
+        """Say what the model is made of."""
         modules = [(id(m), type(m), m.training, has_hooks(m), "forward" in vars(m)) for m in self.model.modules()]
         tensors = [(id(p), p.requires_grad) for p in (*self.model.parameters(), *self.model.buffers())]
-        if (modules, tensors) != self._seen:
-            self._seen, self._read, self._vain = (modules, tensors), self._followed(), []
+        structure = (*modules, *tensors)
+        if structure != self._seen:
+            self._seen, self._read, self._vain = structure, self._followed(), []
+        return structure
+
+    def _state(self, structure: object, bound: Mapping[str, Any]) -> object:
+        """Say what it is about the model, and about what it is called with, that decides where it is cut."""
         constants: list[Any] = [(name, type(value), value) for name, value in bound.items() if is_constant(value)]
         # What a forward asks of the moment is answered once, when it is followed.
         modes = read_modes()._replace(grad=False)
-        return (modes, *modules, *tensors, *constants, identify([_code(m) for m in self._read]))
+        return (modes, structure, *constants, identify([_code(m) for m in self._read]))
 
     def _followed(self) -> list[nn.Module]:
         """List the modules whose code may have been followed: what that has read is in the parts."""
@@ -226,73 +240,10 @@ def _code(module: nn.Module) -> tuple[Any, ...]:
     return type(module), own
 
 
-def _tried(model: nn.Module, bound: Mapping[str, Any]) -> frozenset[str]:
-    """Try a copy of the model in two parts against one as a whole; give the places of modules that draw numbers.
-
-    Raises:
-        Unfollowed: the parts give something else, or there are none.
-    """
-    streams = read_streams()
-    try:
-        with torch.no_grad():
-            whole = _copied(model)(**_fresh(bound))
-            draws: set[str] = set()
-            while True:
-                set_streams(streams)
-                other = _copied(model)
-                parts = cut(other, bound, draws=frozenset(draws))
-                place = _drawing(parts, _fresh(bound))
-                if not place:
-                    break
-                draws.add(place)
-            set_streams(streams)
-            _compare(model, whole, parts, _fresh(bound))
-    finally:
-        set_streams(streams)
-    return frozenset(draws)
-
-
-def _fresh(bound: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy the tensors of a call: a model that writes into them is not to do so in a trial."""
-    tree: Any = _pytree
-
-    def copied(value: Any) -> Any:
-        return value.detach().clone() if isinstance(value, torch.Tensor) else value
-
-    return tree.tree_map(copied, dict(bound))
-
-
-def _copied(model: nn.Module) -> nn.Module:
-    try:
-        return copy.deepcopy(model)
-    except Exception as error:
-        raise Unfollowed(f"it cannot be copied to be tried: {error}") from error
-
-
-def _drawing(parts: Cut, bound: Mapping[str, Any]) -> str:
-    """Give the place of the first module of the frozen part that draws random numbers."""
-    return parts.prefix.first_that([bound[name] for name in parts.takes], _moves_streams)
-
-
-def _moves_streams(call: Callable[[], Any]) -> tuple[Any, bool]:
-    before = read_streams()
-    result = call()
-    return result, read_streams() != before
-
-
-def _compare(model: nn.Module, whole: Any, parts: Cut, bound: Mapping[str, Any]) -> None:
-    middle = parts.prefix(*(bound[name] for name in parts.takes))
-    crossing = (middle,) if parts.crosses == 1 else middle
-    memory = [t.untyped_storage().data_ptr() for t in crossing if isinstance(t, torch.Tensor) and t.numel()]
-    if len(set(memory)) < len(memory):
-        raise Unfollowed("parts of what is frozen share memory, and the rest may write to one of them")
-    result = parts.rest(*crossing, *(bound[name] for name in parts.needs))
-    try:
-        same = identify(result) == identify(whole)
-    except Unidentified as error:
-        raise Unfollowed(f"its result cannot be compared: {error}") from error
-    if not same:
-        raise Unfollowed(f"{type(model).__name__} in two parts gives other results than as a whole")
+def _keep(known: OrderedDict[object, T], state: object, found: T) -> None:
+    known[state] = found
+    while len(known) > _MOST:
+        known.popitem(last=False)
 
 
 def _together(fields: tuple[Any, ...]) -> Any:
