@@ -52,6 +52,7 @@ def scan(
             read, or states are to be spilled without one.
 
     Example:
+        >>> import torch
         >>> lstm = scan(nn.LSTM(64, 256, batch_first=True))
         >>> x = torch.ones(16, 100, 64)
         >>> y, (h, c) = lstm(x)
