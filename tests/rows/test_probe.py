@@ -169,6 +169,17 @@ def test_what_takes_batches_of_one_size_alone_is_called_plainly():
         assert torch.equal(mine(x), 2 * x)
 
 
+@pytest.mark.parametrize("seldom", [lambda x: (x == 0).any(), lambda x: x.isnan().any(), lambda x: (x < -1e3).any()])
+def test_what_a_seldom_number_brings_about_is_seen_in_a_batch_that_has_none(seldom):
+    class Rare(nn.Linear):
+        def forward(self, x):
+            return super().forward(x) * (2 if seldom(x) else 1)
+
+    mine = rows(Rare(8, 8))
+    mine(batch())
+    assert mine.receipt.engine == "plain"
+
+
 def test_results_that_are_not_numbers_where_rows_mix_are_seen():
     class Spread(nn.Linear):
         def forward(self, x):

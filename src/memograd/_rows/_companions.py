@@ -18,18 +18,30 @@ if TYPE_CHECKING:
     from memograd._rows._structure import Column
 
 
+NOTHING = 3
 _GREAT = 50, 1e4, 50  # how much greater one of each turn's companions is than its batch
 
 
 def companions(columns: Sequence[Column], size: int, turn: int) -> list[Column]:
-    """Make up so many rows; another turn gives others.
+    """Make up so many rows; another turn gives others, and the turn `NOTHING` some that are zero and some that are NaN.
 
     Args:
         columns: rows at hand, one at least.
         size: how many to make.
         turn: a number from 0 on.
     """
-    return [_made_up(column.taken([k % len(column.data) for k in range(size)]), turn) for column in columns]
+    make = _nothing if turn == NOTHING else _made_up
+    return [make(column.taken([k % len(column.data) for k in range(size)]), turn) for column in columns]
+
+
+def _nothing(column: Column, turn: int) -> Column:
+    data = column.data
+    if not isinstance(data, Tensor):
+        return _made_up(column, turn)
+    made = torch.zeros_like(data)
+    if made.is_floating_point() and made.dtype.itemsize > 1:
+        made[1::2] = float("nan")
+    return column._replace(data=made)
 
 
 def padded(columns: Sequence[Column]) -> list[Column]:

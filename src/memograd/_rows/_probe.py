@@ -15,7 +15,7 @@ from torch import Tensor
 from memograd._ambient._streams import read_streams, set_streams
 from memograd._ambient._torch import read_modes
 from memograd._rows._classes import Piece, anchors_after, ladder, planned
-from memograd._rows._companions import companions, mixed, padded
+from memograd._rows._companions import NOTHING, companions, mixed, padded
 from memograd._rows._compare import alias, constants_differ, difference, same_bits
 from memograd._rows._compute import timed
 from memograd._rows._structure import Parsed, Unfit, parse
@@ -78,6 +78,7 @@ class Verdict:
         self.anchor = self._settled(anchor)
         self._tries(self.anchor // 2 or 2)  # what divides by the number of rows is seen in no one size
         self._tries_as_given([column.taken(range(min(rows, WHOLE))) for column in batch])
+        self._tries_beside(NOTHING)
 
     @property
     def name(self) -> int:
@@ -90,17 +91,21 @@ class Verdict:
 
     def stands_with_other_weights(self) -> None:
         """Try once more what was found, since the function's weights are others now. Raises `Unfit`."""
+        self._tries_beside(1, least=_FAR, how=", with other weights")
+
+    def _tries_beside(self, turn: int, least: float = 0.0, how: str = "") -> None:
+        """Tell whether rows are the same beside the companions of a turn as beside the first. Raises `Unfit`."""
         try:
-            one, other = (self._called(COMPANIONS, turn) for turn in (0, 1))
+            one, other = (self._called(max(self.anchor, COMPANIONS), each, places=0) for each in (0, turn))
         except Silent:
             return
         except Unfit:
             raise
-        except Exception:  # noqa: BLE001 - with such weights it may be no function that can be called
+        except Exception:  # noqa: BLE001 - with such weights, or companions, it may not be called at all
             return
         apart = difference(other, one)
-        if apart > max(_FAR, rounding_of(one)):
-            raise Unfit(f"a row's result depends on the other rows of its batch, with other weights, by {apart:.1g}")
+        if apart > max(least, rounding_of(one)):
+            raise Unfit(f"a row's result depends on the other rows of its batch{how}, by {apart:.1g} of it")
 
     def planned(self, rows: int) -> list[Piece]:
         """Cut rows into batches of sizes that give them the bits of the class."""
