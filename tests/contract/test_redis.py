@@ -23,7 +23,7 @@ class TestRedis(StoreContract):
         return Redis(self.url, namespace=f"lab{next(_numbers)}", timeout=10)
 
     def second(self, store, *, readonly=False):
-        return Redis(self.url, namespace=store._namespace, readonly=readonly, timeout=10)
+        return Redis(self.url, namespace=store._server.namespace, readonly=readonly, timeout=10)
 
 
 class TestABoundedRedis(TestRedis):

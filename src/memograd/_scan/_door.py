@@ -72,10 +72,10 @@ def scan(
     if not is_cell(module):
         raise TypeError(_advice(module))
     if prefixes is not None or engine != "auto":
-        asked = "remember=True" if prefixes is not None else f"engine={engine!r}"
+        name, asked = ("remember", "remember=True") if prefixes is not None else ("engine", f"engine={engine!r}")
         raise TypeError(
             f"memo.scan: got {type(module).__name__} and {asked}; expected nn.RNN, nn.LSTM or nn.GRU: a cell's steps "
-            "are shared by nothing, since nobody says what else they depend on. Leave it out."
+            f"are shared by nothing, since nobody says what else they depend on. Leave {name} out."
         )
     return CellScan(module, how.budget, window, batch_first, how.spill)
 

@@ -256,7 +256,7 @@ def _scripted(value: object) -> Form:
 
 
 # What torch keeps in a module for its own sake. Hooks, parameters, buffers and modules are written by themselves.
-_HOOKS = (
+HOOKS = (
     "_forward_pre_hooks",
     "_forward_hooks",
     "_backward_pre_hooks",
@@ -267,8 +267,8 @@ _HOOKS = (
     "_load_state_dict_post_hooks",
 )
 _HOOK_FLAGS = ("_forward_pre_hooks_with_kwargs", "_forward_hooks_with_kwargs", "_forward_hooks_always_called")
-_OWN = frozenset(
-    {*_HOOKS, *_HOOK_FLAGS, "_parameters", "_buffers", "_modules", "_compiled_call_impl"}
+OWN = frozenset(
+    {*HOOKS, *_HOOK_FLAGS, "_parameters", "_buffers", "_modules", "_compiled_call_impl"}
     # What nn.LSTM and its like keep of their parameters.
     | {"_flat_weights", "_flat_weight_refs"}
     # What `memo.scan` notes of its last call: no call depends on it.
@@ -313,8 +313,8 @@ class _Tree:
     def describe(self, module: torch.nn.Module, path: str) -> list[tuple[torch.nn.Module, str]]:
         """Write down one module, and list those in it that are new."""
         state = module.__dict__
-        own = {name: value for name, value in state.items() if name not in _OWN}
-        hooks = {name: state[name] for name in _HOOKS if state.get(name)}
+        own = {name: value for name, value in state.items() if name not in OWN}
+        hooks = {name: state[name] for name in HOOKS if state.get(name)}
         compiled = state.get("_compiled_call_impl") is not None
         self.outline += ("module", compiled, tuple(map(str, own)), *_hook_flags(hooks, state))
         self.add(type(module), path)

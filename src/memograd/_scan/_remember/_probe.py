@@ -8,6 +8,7 @@ other companions, and alone.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import gcd
 from typing import TYPE_CHECKING, Protocol
 
 import torch
@@ -19,6 +20,9 @@ if TYPE_CHECKING:
 
 LENGTHS = 1, 2, 3, 4, 6, 8, 12, 16, 17, 24, 31, 32, 48, 64, 100
 _SHORT, _LONG = 192, 2048  # steps of the sequences that are tried
+# How a product rounds its last rows depends on what is left of their number by its kernel's blocks, which divide 48; and
+# two roundings of a number mostly agree, so that where states are small many numbers have to be looked at.
+_BLOCK, _NUMBERS, _SEQUENCES = 48, 512, 48
 LONG = 1024  # steps of a sequence from which long ones are tried, too
 
 
@@ -63,6 +67,10 @@ def probe(run: Runs, like: Tensor, state: Sequence[Tensor], *, long: bool) -> Sa
     if (beside := _beside(run, x, first, whole, generator)) != 0:
         return Safe(None, False, f"a row beside other companions differs by {beside:.3g}")
     least, difference = _least(run, x, first, whole)
+    for _ in range(_sequences(whole[0]) if least is not None else 0):
+        least, difference = _everywhere(run, like, first, least or 1, generator)
+        if least is None:
+            break
     if least is not None and long:
         far = torch.randn(len(like), _LONG, like.shape[2], dtype=like.dtype, device=like.device, generator=generator)
         whole_far = run(far, first)
@@ -83,6 +91,26 @@ def _least(run: Runs, x: Tensor, first: Sequence[Tensor], whole: tuple[Tensor, l
                 return least, f"pieces of {length} steps {_by(pieces, whole)}"
         least = length
     return least, difference
+
+
+def _sequences(y: Tensor) -> int:
+    """Say how many sequences are to be cut everywhere, for as many numbers at each cut."""
+    return min(_SEQUENCES, 1 + _NUMBERS // max(1, y.shape[0] * y.shape[2]))
+
+
+def _everywhere(
+    run: Runs, like: Tensor, first: Sequence[Tensor], least: int, generator: torch.Generator
+) -> tuple[int | None, str]:
+    """Cut a sequence at so many steps that another number of rows is left over each time."""
+    turns = _BLOCK // gcd(len(like), _BLOCK)
+    steps = 2 * least + turns
+    x = torch.randn(len(like), steps, like.shape[2], dtype=like.dtype, device=like.device, generator=generator)
+    whole = run(x, first)
+    for cut in range(least, steps - least + 1):
+        pieces = _in_two(run, x, first, cut)
+        if not _alike(pieces, whole):
+            return None, f"{steps} steps cut at {cut} {_by(pieces, whole)}"
+    return least, ""
 
 
 def _in_two(run: Runs, x: Tensor, first: Sequence[Tensor], cut: int) -> tuple[Tensor, list[Tensor]]:
