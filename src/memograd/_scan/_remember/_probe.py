@@ -20,8 +20,8 @@ if TYPE_CHECKING:
 
 LENGTHS = 1, 2, 3, 4, 6, 8, 12, 16, 17, 24, 31, 32, 48, 64, 100
 _SHORT, _LONG = 192, 2048  # steps of the sequences that are tried
-# How a product rounds its last rows depends on what is left of their number by its kernel's blocks, which divide 48; and
-# two roundings of a number mostly agree, so that where states are small many numbers have to be looked at.
+# How a product rounds its last rows depends on what the blocks of its kernel leave of them; these divide 48. Two
+# roundings of a number mostly agree, so that where states are small many numbers have to be looked at.
 _BLOCK, _NUMBERS, _SEQUENCES = 48, 512, 48
 LONG = 1024  # steps of a sequence from which long ones are tried, too
 
