@@ -94,7 +94,7 @@ from memograd import Memo
 
 class Slow(nn.Linear):
     def forward(self, input):
-        time.sleep(0.05)
+        time.sleep(0.02)
         return super().forward(input)
 
 torch.manual_seed(0)
@@ -135,4 +135,4 @@ def wait_for_files(folder: Path, kind: str) -> None:
         if list(folder.glob("arrays/d/train/*/samples/marks.raw")):
             time.sleep(1.0)
             return
-        time.sleep(0.05)
+        time.sleep(0.02)
