@@ -477,3 +477,10 @@ def test_the_ends_in_a_book_are_those_of_all_who_wrote_them():
     for k, book in enumerate(books):
         book.note_end(b"block", k + 1, "f")
     assert books[0].ends(b"block") == books[1].ends(b"block") == [1, 2]
+
+
+def test_a_row_without_a_batch_is_matched_as_it_is_called():
+    module, x = nn.LSTM(INPUTS, HIDDEN), steps(300)[:, 0]
+    scan = scan_of(module)
+    scan(x[:200])
+    assert scan.match_prefix(x).tolist() == [200]

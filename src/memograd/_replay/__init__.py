@@ -2,6 +2,9 @@
 
 A recorded call is one node of the graph. Its inputs are the tensors among the arguments and every parameter that the
 call has read; what lies between is a graph of its own, which runs back once for all who use the result.
+
+Of a sequence, steps are run again within backward: `_plan` says which states to keep in how many bytes, `_interpreter`
+goes forward and back by it, `_meter` measures, `_spill` keeps states in a file.
 """
 
 from memograd._replay._live import Lives, Recorded, Twice, record

@@ -44,9 +44,7 @@ class Remembering:
             raise ValueError(f"memo.scan: got new_only=True, and no prefix is remembered: {rows}. Leave it out.")
         if isinstance(rows, str):
             return scan.plainly(input, hx, f"no prefix is remembered: {rows}")
-        y, last = prefixes.run(rows, new_only=new_only)
-        resumed = prefixes.resumed
-        assert resumed is not None
+        y, last, resumed = prefixes.run(rows, new_only=new_only)
         steps = rows.x.shape[0] * rows.x.shape[1]
         self._memograd_receipt = Receipt(
             steps, resumed.computed, "plain", prefixes.exact, resumed.reason, None, resumed
@@ -58,10 +56,11 @@ class Remembering:
         """Say how many steps of each row a call would not compute.
 
         Args:
-            x, hx: as the call takes them: a dense batch.
+            x, hx: as the call takes them: a dense batch, or a row without one.
 
         Returns:
-            (B,) int64.
+            (B,) int64: for each row the steps that a call with `new_only` would not compute; one that gives all outputs
+            computes those that are not held any more, too.
 
         Raises:
             ValueError: nothing is remembered of such a call.
@@ -130,6 +129,9 @@ class Remembering:
 
     def _asked(self, x: Any, hx: Any) -> tuple[Prefixes, Rows]:
         prefixes = self._there()
+        if isinstance(x, Tensor) and x.dim() == 2:  # a row without a batch, as the call takes it
+            x = x.unsqueeze(0 if cast("Scan", self).batch_first else 1)
+            hx = None if hx is None else each_of(hx, lambda s: s.unsqueeze(1))
         rows = self._rows(prefixes, x, hx)
         if not isinstance(rows, str):
             return prefixes, rows

@@ -78,7 +78,6 @@ class Prefixes:
 
     def __init__(self, book: Book, exact: str) -> None:
         self.book, self.exact = book, exact
-        self.resumed: Resumed | None = None
         self._seen: OrderedDict[bytes, None] = OrderedDict()
         self._idle = 0
 
@@ -86,7 +85,7 @@ class Prefixes:
         # What is in memory does not travel.
         return Prefixes, (self.book, self.exact)
 
-    def run(self, rows: Rows, *, new_only: bool = False) -> tuple[Tensor, list[Tensor]]:
+    def run(self, rows: Rows, *, new_only: bool = False) -> tuple[Tensor, list[Tensor], Resumed]:
         """Give the outputs of rows and their last states.
 
         Args:
@@ -94,12 +93,12 @@ class Prefixes:
             new_only: give the outputs behind the shortest resumed prefix alone.
 
         Returns:
-            (B, T, R), or with `new_only` (B, new, R); and last states (layers, B, H).
+            (B, T, R), or with `new_only` (B, new, R); last states (layers, B, H); and what was resumed.
         """
         safe = self.safe(rows)
         if safe.least is None:
-            self.resumed = Resumed((0,) * len(rows.x), rows.x.shape[0] * rows.x.shape[1], None, safe.difference)
-            return rows.run(rows.x, rows.state)
+            nothing = Resumed((0,) * len(rows.x), rows.x.shape[0] * rows.x.shape[1], None, safe.difference)
+            return *rows.run(rows.x, rows.state), nothing
         call = _Call(self, rows, safe, new_only)
         begins = call.begins()
         self._idle = 0 if any(begins) or call.known else self._idle + 1
@@ -107,8 +106,7 @@ class Prefixes:
         self._note(call.chains)
         computed = sum(rows.x.shape[1] - begin for begin in begins)
         reason = "" if self._idle <= _IDLE else f"nothing was repeated in {_IDLE} calls: nothing new is remembered"
-        self.resumed = Resumed(tuple(begins), computed, safe.least, reason)
-        return y, state
+        return y, state, Resumed(tuple(begins), computed, safe.least, reason)
 
     def lengths(self, rows: Rows) -> list[int]:
         """Give how many steps of each row would not be computed."""
