@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import sys
 from array import array
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING, Any, cast
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping, Sequence
+    from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 
 State = tuple[Any, ...]
 
@@ -30,6 +30,16 @@ def set_streams(states: dict[str, State]) -> None:
     for name, state in states.items():
         _, write = _STREAMS[name]
         write(sys.modules[name], state)
+
+
+@contextmanager
+def streams_put_back() -> Generator[dict[str, State]]:
+    """Leave the streams, after a block, as they were before it; gives what they were."""
+    before = read_streams()
+    try:
+        yield before
+    finally:
+        set_streams(before)
 
 
 def loaded_streams() -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor
 
-from memograd._ambient._streams import read_streams, set_streams
+from memograd._ambient._streams import read_streams, set_streams, streams_put_back
 from memograd._errors import NoIdentityError
 from memograd._rows._classes import ladder
 from memograd._rows._compare import difference
@@ -157,10 +157,9 @@ class TextRows:
         """
         dim, by_length = self.rows.options.dim, sorted(texts, key=len)
         some = list(dict.fromkeys(by_length[len(texts) * k // _TRIED] for k in range(_TRIED)))
-        streams = read_streams(("torch",))
-        far = parse(self._plain([*some, " ".join([by_length[-1]] * _LONGER)], kwargs), dim)
-        near = _joined([parse(self._plain([text], kwargs), dim) for text in some])
-        set_streams(streams)
+        with streams_put_back():
+            far = parse(self._plain([*some, " ".join([by_length[-1]] * _LONGER)], kwargs), dim)
+            near = _joined([parse(self._plain([text], kwargs), dim) for text in some])
         among = far._replace(columns=[column.taken(range(len(some))) for column in far.columns])
         return difference(near, among), rounding_of(among)
 

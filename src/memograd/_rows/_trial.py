@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch.utils import _pytree
 
-from memograd._ambient._streams import read_streams, set_streams
+from memograd._ambient._streams import read_streams, set_streams, streams_put_back
 from memograd._rows._cut import cut, is_frozen
 from memograd._rows._follow import Unfollowed
 from memograd._rows._judge import is_users, on_the_side
@@ -32,23 +32,19 @@ def draws_of(model: nn.Module, bound: Mapping[str, Any]) -> frozenset[str]:
     Raises:
         Unfollowed: the parts give something else, or there are none.
     """
-    streams = read_streams()
-    try:
-        with torch.no_grad():
-            whole = _copied(model)(**_fresh(bound))
-            draws: set[str] = set()
-            while True:
-                set_streams(streams)
-                other = _copied(model)
-                parts = cut(other, bound, draws=frozenset(draws))
-                place = _drawing(parts, _fresh(bound))
-                if not place:
-                    break
-                draws.add(place)
+    draws: set[str] = set()
+    with streams_put_back() as streams, torch.no_grad():
+        whole = _copied(model)(**_fresh(bound))
+        while True:
             set_streams(streams)
-            _compare(model, whole, parts, _fresh(bound))
-    finally:
+            other = _copied(model)
+            parts = cut(other, bound, draws=frozenset(draws))
+            place = _drawing(parts, _fresh(bound))
+            if not place:
+                break
+            draws.add(place)
         set_streams(streams)
+        _compare(model, whole, parts, _fresh(bound))
     return frozenset(draws)
 
 
@@ -100,23 +96,21 @@ def stands_apart(model: nn.Module, places: Sequence[str], asked: Asked) -> str:
     live = [each for each in model.modules() if not is_frozen(each)]
     if any(is_users(type(each)) and on_the_side(type(each).forward) for each in live):
         return ""  # in a trial that would be done, too
-    streams, reached = read_streams(), list[str]()
-    answer = partial(_as_ever, reached, streams)
+    reached: list[str] = []
     try:
-        whole, tried = _copied(model), _copied(model)
-        args, kwargs = _given(asked)
-        expected = identify(whole(*args, **kwargs)), identify(whole), read_streams()
-        set_streams(streams)
-        found = StandIns(tried, places).called(answer, *_given(asked))
-        same = (identify(found), identify(tried), read_streams()) == expected
+        with streams_put_back() as streams:
+            whole, tried = _copied(model), _copied(model)
+            args, kwargs = _given(asked)
+            expected = identify(whole(*args, **kwargs)), identify(whole), read_streams()
+            set_streams(streams)
+            found = StandIns(tried, places).called(partial(_as_ever, reached, streams), *_given(asked))
+            same = (identify(found), identify(tried), read_streams()) == expected
     except Unfollowed as reason:
         return str(reason)
     except Unidentified as error:
         return f"what it does cannot be compared: {error}"
     except Exception as error:  # noqa: BLE001 - what a trial raises, the user's call may not
         return f"it cannot be tried: {type(error).__name__}: {error}"
-    finally:
-        set_streams(streams)
     if not reached:
         return f"{places[0]} is called with what is drawn, or trained, and another each time"
     return "" if same else "it does something else when others stand in for its modules"

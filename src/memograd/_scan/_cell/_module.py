@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, cast
 import torch
 from torch import Tensor, nn
 
-from memograd._ambient._streams import loaded_streams, read_streams, set_streams
+from memograd._ambient._streams import streams_put_back
 from memograd._errors import warn
 from memograd._replay._interpreter import Needs
 from memograd._replay._plan import Costs
@@ -198,13 +198,11 @@ class CellScan(nn.Module):
             # While sums of gradients grow, there is one more of each.
             return Costs(carry, step, fixed + sum(t.nbytes for t in task.seen.reads.tensors))
 
-        streams = read_streams(loaded_streams())
         try:
-            return planned(task.number, budget, spilled(costs, self.spill), call=0.0)
+            with streams_put_back():
+                return planned(task.number, budget, spilled(costs, self.spill), call=0.0)
         except ValueError as error:
             raise ValueError(f"memo.scan: {error}") from None
-        finally:
-            set_streams(streams)
 
     def _say(self, why: str) -> None:
         if not self._warned:

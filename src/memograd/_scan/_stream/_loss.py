@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from memograd._ambient._streams import loaded_streams, read_streams, set_streams
+from memograd._ambient._streams import loaded_streams, read_streams, set_streams, streams_put_back
 from memograd._replay._interpreter import Interpreter, Needs
 from memograd._replay._plan import Costs, plan
 from memograd._replay._spill import Spill
@@ -86,12 +86,12 @@ def loss_of(stream: Stream) -> Result:
     Raises:
         ValueError: the budget is too small, or the function's loss is not the mean, or sum, that it is said to be.
     """
-    with _draws_put_back():
+    with streams_put_back():
         reads = _look(stream)
     tensors = [*stream.first, *stream.weights, *reads.tensors]
     asked = torch.is_grad_enabled() and any(t.requires_grad for t in tensors)
     work = _Work(stream, reads, asked)
-    with _draws_put_back():
+    with streams_put_back():
         schedules = work.schedules()
     loss = apply(_Loss, work, schedules, *tensors)
     longest = max(schedules.values(), key=lambda schedule: schedule.peak)
@@ -238,15 +238,6 @@ def _added(a: Tensor | None, b: Tensor | None) -> Tensor | None:
 
 def _none(needs: Needs) -> Needs:
     return Needs(*((False,) * len(part) for part in (needs.inputs, needs.carry, needs.weights)))
-
-
-@contextmanager
-def _draws_put_back() -> Generator[None]:
-    before = read_streams(loaded_streams())
-    try:
-        yield
-    finally:
-        set_streams(before)
 
 
 @contextmanager
