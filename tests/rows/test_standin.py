@@ -215,3 +215,29 @@ def test_weights_that_change_are_seen(edit):
         with torch.no_grad():
             edit(model)
     torch.testing.assert_close(features(x), plain(x))
+
+
+def test_what_others_change_during_a_call_stays_and_what_the_call_changes_is_given_back():
+    class Changes(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.base, self.head = nn.Linear(8, 8).requires_grad_(False), nn.Linear(8, 2)
+            self.old, self.rate, self.meanwhile = 1, 1.0, lambda: None
+
+        def forward(self, x):
+            h = self.base(x)
+            self.meanwhile()
+            if x.sum() < 1e9 and "old" in vars(self):
+                del self.old
+                self.more, self.extra = 2, nn.Linear(2, 2)
+            return self.head(h)
+
+    model = Changes()
+    features = remembered(model)
+    model.meanwhile = lambda: setattr(model, "rate", 3.0)
+    features(torch.randn(4, 8))
+    assert model.rate == 3.0
+    assert not hasattr(model, "old")
+    assert model.more == 2
+    assert type(model.extra) is nn.Linear
+    assert type(model.base) is nn.Linear

@@ -81,12 +81,13 @@ class StandIns:
         """Call the model; calls of its frozen modules are answered by something else."""
         made: dict[int, tuple[nn.Module, nn.Module]] = {}
         root = self._stand_in(self._model, answer, made)
-        modules = {new: dict(vars(new)["_modules"]) for _, new in made.values()}
+        before = [(dict(vars(new)), dict(vars(new)["_modules"])) for _, new in made.values()]
         try:
             return root(*args, **kwargs)
         finally:
-            for module, new in made.values():
-                _give_back(module, new, modules[new])
+            for (module, new), (state, modules) in zip(made.values(), before, strict=True):
+                _give_back(vars(module), vars(new), state)
+                _give_back(vars(module)["_modules"], vars(new)["_modules"], modules)
 
     def _stand_in(self, module: nn.Module, answer: Answer, made: dict[int, tuple[nn.Module, nn.Module]]) -> nn.Module:
         if id(module) in self._places:
@@ -128,17 +129,11 @@ def _frozen_below(module: nn.Module, place: str, seen: set[int]) -> Iterator[str
             yield from _frozen_below(child, at, seen)
 
 
-def _give_back(module: nn.Module, new: nn.Module, modules: dict[str, nn.Module]) -> None:
-    """Set on a module what was set on what stood in for it."""
-    ours, theirs = vars(module), vars(new)
-    for name in ours.keys() - theirs.keys():
-        del ours[name]
-    ours.update({name: value for name, value in theirs.items() if name != "_modules"})
-    for name, child in theirs["_modules"].items():
-        if modules.get(name) is not child:
-            ours["_modules"][name] = child
-    for name in modules.keys() - theirs["_modules"].keys():
-        ours["_modules"].pop(name, None)
+def _give_back(ours: dict[str, Any], theirs: dict[str, Any], before: dict[str, Any]) -> None:
+    """Set in a dictionary what has changed in what stood in for it; others may have changed the rest."""
+    for name in before.keys() - theirs.keys():
+        ours.pop(name, None)
+    ours.update({name: value for name, value in theirs.items() if name not in before or before[name] is not value})
 
 
 def _children(module: nn.Module) -> list[tuple[str, nn.Module]]:
