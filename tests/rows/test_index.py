@@ -283,3 +283,22 @@ def test_an_array_in_memory_keeps_within_max_bytes() -> None:
     with pytest.warns(UserWarning, match="more than max_bytes"):
         y = features(samples(), index=range(COUNT))
     assert torch.equal(y, features.__wrapped__(samples()))
+
+
+def test_a_module_within_that_is_called_with_other_rows_than_samples_is_known_by_content() -> None:
+    class Flattens(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.base, self.head = nn.Linear(4, 8).requires_grad_(False), nn.Linear(8, 2)
+
+        def forward(self, x):
+            h = self.base(x.reshape(-1, 4))
+            return self.head(h if h.sum() < 1e9 else -h).view(len(x), -1)
+
+    plain = Flattens()
+    features, x = by_index(Memo(), plain, frozen=True), samples()
+    for _ in range(2):
+        assert torch.allclose(features(x, index=range(COUNT)), plain(x), atol=1e-6)
+    assert features.receipt.hits == 4 * COUNT
+    with pytest.raises(ValueError, match="index got 3 indices for 100 rows"):
+        features(x, index=[1, 2, 3])

@@ -147,19 +147,17 @@ class ByIndex:
         """Look rows up: in their places, if they are of the samples at hand."""
         at = self._moment.at
         self._moment.names = names
-        if at is None:
+        if at is None or len(at) != len(names):  # what a module within is called with may be other rows than samples
             found = self._inner.find(names)
             self.frame = self.frame or self._inner.frame
             return found
-        if len(at) != len(names):
-            raise ValueError(f"index got {len(at)} indices for {len(names)} rows, expected one for each row")
         found = self._tried("look into", lambda: self._found(at, names))
         return Found(np.zeros(len(names), bool), list) if found is None else found
 
     def put(self, names: Sequence[bytes], leaves: Sequence[Tensor], seconds: float = 0.0) -> int:
         """Keep rows in the places of their samples; count those that are there."""
         self._inner.frame = self.frame
-        if self._moment.at is None:
+        if self._moment.at is None or len(self._moment.at) != len(self._moment.names):
             return self._inner.put(names, leaves, seconds)
         with self._lock:
             if self._names is None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import numpy as np
 
@@ -12,7 +12,7 @@ from memograd._rows._index import ByIndex, Dataset, Home, Moment
 from memograd.store._datasets import remove
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Iterator, Mapping, Sequence
     from pathlib import Path
 
     from memograd._rows._frozen import FrozenPart, FrozenRows
@@ -79,26 +79,32 @@ class IndexedRows:
 
     def answer(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Any:
         """Answer a call: give what the function gives."""
-        at, rest = self._split(kwargs)
+        at, rest = self._split(args, kwargs)
         with self._moment.of(at):
             return self.rows.answer(args, rest)
 
     def remember(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> Receipt | None:
         """Compute and keep the rows of a batch that are not there."""
-        at, rest = self._split(kwargs)
+        at, rest = self._split(args, kwargs)
         with self._moment.of(at):
             return self.rows.remember(args, rest)
 
     def forget(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> int:
         """Forget the rows of a batch, for the function as it is now; count those that were there."""
-        at, rest = self._split(kwargs)
+        at, rest = self._split(args, kwargs)
         with self._moment.of(at):
             return self.rows.forget(args, rest)
 
-    def _split(self, kwargs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
+    def _split(self, args: Sequence[Any], kwargs: Mapping[str, Any]) -> tuple[Any, dict[str, Any]]:
         rest = dict(kwargs)
         given = rest.pop("index", None)
-        return None if given is None else self.indices(given), rest
+        if given is None:
+            return None, rest
+        at, lengths = self.indices(given), set(_lengths([*args, *rest.values()], self._dim))
+        if lengths and len(at) not in lengths:
+            rows = ", ".join(map(str, sorted(lengths)))
+            raise ValueError(f"index got {len(at)} indices for {rows} rows, expected one for each row")
+        return at, rest
 
     def indices(self, given: Any) -> Any:
         """Read the indices of a batch. Raises `TypeError` and `IndexError`, saying what was expected."""
@@ -136,3 +142,16 @@ class IndexedRows:
         self.rows.cache_clear()
         if self._root is not None:
             remove(self._root[0] / self.dataset.name)
+
+
+def _lengths(values: Sequence[Any], dim: int) -> Iterator[int]:
+    """Go through how many rows tensors, arrays and lists have."""
+    for value in values:
+        shape: Any = getattr(value, "shape", None)
+        if isinstance(value, dict):
+            yield from _lengths(list(cast("dict[Any, Any]", value).values()), dim)
+        elif shape is not None and len(shape):
+            yield int(shape[dim if dim < len(shape) else 0])
+        elif isinstance(value, (list, tuple)):
+            inner = cast("list[Any]", value)
+            yield from _lengths(inner, dim) if any(hasattr(each, "shape") for each in inner) else (len(inner),)
