@@ -36,7 +36,7 @@ _ROUNDING = 1e-4  # of a result: from here on it is no other rounding, but anoth
 _FAR = 1e-2  # the same where weights are such as no training gives, and rounding may grow from layer to layer
 _TF32 = 2.0**-10
 # In each place of a batch so many numbers are compared with those of the class, if that takes no longer.
-_NUMBERS, _SECONDS = 128, 0.02
+_NUMBERS, _SECONDS = 256, 0.02
 CHANGES = "it changes what it reads: a counter, a buffer, a list"
 SIZES = 64  # sizes that are tried at most
 _ODD = 4  # of those, sizes that are none of the usual ones
